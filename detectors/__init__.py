@@ -1,0 +1,1 @@
+"""Pure numerics: detectors, calibration and explanation over arrays."""

@@ -1,0 +1,1 @@
+"""The running stream: features, judgement, alerts, workers and commands."""

@@ -1,0 +1,1 @@
+"""Faust agents: they carry messages, plain functions decide."""

@@ -1,0 +1,1 @@
+"""Offline work: datasets, splits, fit, calibrate, evaluate, report."""
