@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from detectors.errors import NotFittedError, ShapeError
+
+T = TypeVar("T")
 
 Matrix = npt.NDArray[np.float64]
 """Feature rows, shape (n, d), finite."""
@@ -155,7 +157,8 @@ def check_rows(x: Matrix, n_columns: int, *, where: str) -> None:
         )
 
 
-def fitted(detector: Detector, value: object, method: str) -> None:
-    """Raise NotFittedError if `value`, which `fit` sets, is None."""
+def fitted(detector: Detector, value: T | None, method: str) -> T:
+    """Return `value`, which `fit` sets; raise NotFittedError if it is None."""
     if value is None:
         raise NotFittedError(detector, method)
+    return value
