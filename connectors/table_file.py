@@ -1,0 +1,274 @@
+"""Tables in files, comma text or Parquet, read in blocks from any record on in constant memory."""
+
+import gzip
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from connectors.base import Reject
+from connectors.errors import SourceError
+
+LONGEST_LINE = 65_536
+"""Bytes; a longer line is no record (the known files stay under 400)."""
+
+_BOM = b"\xef\xbb\xbf"
+_END_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Consecutive records of a table: the well-formed ones by column, the others as rejects."""
+
+    first: int
+    next: int
+    positions: npt.NDArray[np.int64]  # of the well-formed records
+    raw: list[bytes]  # their bytes as they stand in the file (Parquet: their values as comma text)
+    columns: dict[str, pa.Array]  # text, or numbers where the file is typed
+    rejects: tuple[Reject, ...] = ()
+
+
+class Table(Protocol):
+    """A file of records with named columns."""
+
+    n_records: int | None
+
+    def blocks(self, start: int, rows: int) -> Iterator[Block]:
+        """Yield the records from `start` on, at most `rows` a block."""
+        ...
+
+
+def file_digest(path: Path) -> bytes:
+    """Return a digest of size, first and last 64 KiB: names the content without reading all of it."""
+    size = path.stat().st_size
+    digest = hashlib.blake2b(b"%d," % size, digest_size=16)
+    with path.open("rb") as file:
+        digest.update(file.read(_END_BYTES))
+        file.seek(max(0, size - _END_BYTES))
+        digest.update(file.read(_END_BYTES))
+    return digest.digest()
+
+
+def is_parquet(path: Path) -> bool:
+    """Say whether the file begins as Parquet files do."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def first_lines(path: Path, n_lines: int) -> list[bytes]:
+    """Return the first lines of a text file that are not blank, without their ends."""
+    with _open_text(path) as stream:
+        return [line for line, _ in islice(_lines(stream), n_lines)]
+
+
+def split_names(line: bytes) -> list[str]:
+    """Return the fields of a line as text."""
+    return line.decode("utf-8", errors="replace").split(",")
+
+
+def _open_text(path: Path) -> BinaryIO:
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return cast("BinaryIO", gzip.open(path, "rb") if zipped else path.open("rb"))
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """Yield each line that is not blank, without its end, and whether it had one."""
+    mark = _BOM
+    while line := stream.readline(LONGEST_LINE):
+        ended = line.endswith(b"\n")
+        if not ended and len(line) == LONGEST_LINE:
+            ended = _skip_line(stream)
+        line = line.removeprefix(mark).rstrip(b"\r\n")
+        mark = b""
+        if line and not line.isspace():
+            yield line, ended
+
+
+def _skip_line(stream: BinaryIO) -> bool:
+    while part := stream.readline(LONGEST_LINE):
+        if part.endswith(b"\n"):
+            return True
+    return False
+
+
+class TextTable:
+    """Comma text without quotes, one record a line; blank lines are none."""
+
+    def __init__(self, path: Path, names: Sequence[str], *, header: bool) -> None:
+        self.n_records: int | None = None
+        self._path = path
+        self._names = list(names)
+        self._header = header
+
+    def blocks(self, start: int, rows: int) -> Iterator[Block]:
+        """Yield the records from `start` on, at most `rows` a block."""
+        with _open_text(self._path) as stream:
+            lines = _lines(stream)
+            next(islice(lines, start + self._header, start + self._header), None)
+            while taken := list(islice(lines, rows)):
+                yield self._block(start, taken)
+                start += len(taken)
+
+    def _block(self, first: int, lines: list[tuple[bytes, bool]]) -> Block:
+        commas = len(self._names) - 1
+        good = [
+            line.count(b",") == commas and b"\r" not in line and len(line) < LONGEST_LINE - 2
+            for line, _ in lines
+        ]
+        if not _decodes(lines):
+            good = [fine and _decodes([line]) for fine, line in zip(good, lines, strict=True)]
+        raw = [line for (line, _), fine in zip(lines, good, strict=True) if fine]
+        rejects = (self._reject(first + i, *lines[i]) for i, fine in enumerate(good) if not fine)
+        return Block(
+            first=first,
+            next=first + len(lines),
+            positions=first + np.flatnonzero(good).astype(np.int64),
+            raw=raw,
+            columns=_split(raw, self._names),
+            rejects=tuple(rejects),
+        )
+
+    def _reject(self, position: int, line: bytes, ended: bool) -> Reject:  # noqa: FBT001 (as `_lines` pairs them)
+        reason, detail = self._fault(line, ended=ended)
+        return Reject(position=position, raw=line, reason=reason, detail=f"record {position}: {detail}")
+
+    def _fault(self, line: bytes, *, ended: bool) -> tuple[str, str]:
+        expected, found = len(self._names), line.count(b",") + 1
+        if len(line) >= LONGEST_LINE - 2:
+            return "line_too_long", f"more than {LONGEST_LINE - 2} bytes without an end of line"
+        if found != expected and not ended:
+            return "truncated_record", f"the file ends after {found} fields of {expected}"
+        if found != expected:
+            return "wrong_field_count", f"{found} fields, expected {expected}"
+        if b"\r" in line:
+            return "stray_line_break", "a carriage return inside the line, expected none"
+        return "not_utf8", "bytes that are no UTF-8 text"
+
+
+def _decodes(lines: list[tuple[bytes, bool]]) -> bool:
+    try:
+        b"\n".join(line for line, _ in lines).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _split(lines: list[bytes], names: list[str]) -> dict[str, pa.Array]:
+    if not lines:
+        return {name: pa.array([], pa.string()) for name in names}
+    data = b"\n".join(lines) + b"\n"
+    csv = pyarrow.csv
+    table = csv.read_csv(
+        pa.BufferReader(data),
+        # One thread and one block: a worker has one core, and a block has at most some thousand rows.
+        read_options=csv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
+        parse_options=csv.ParseOptions(quote_char=False, escape_char=False, ignore_empty_lines=False),
+        convert_options=csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, check_utf8=False
+        ),
+    )
+    return {name: column.combine_chunks() for name, column in zip(names, table.columns, strict=True)}
+
+
+class ParquetTable:
+    """A Parquet file; its records' bytes are their values as comma text."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        with _open_parquet(path) as file:
+            self.n_records: int | None = file.metadata.num_rows
+        self._path = path
+        self._names = list(names)
+
+    def blocks(self, start: int, rows: int) -> Iterator[Block]:
+        """Yield the records from `start` on, at most `rows` a block."""
+        with _open_parquet(self._path) as file:
+            groups, first = _groups_from(file, start)
+            for batch in _batches(file, groups, rows):
+                skipped = max(0, start - first)
+                first += batch.num_rows
+                if skipped < batch.num_rows:
+                    yield self._block(first, batch.slice(skipped))
+
+    def _block(self, following: int, batch: pa.RecordBatch) -> Block:
+        columns = [_plain(column) for column in batch.columns]
+        text = [column.cast(pa.string()) for column in columns]
+        joined = pc.binary_join_element_wise(*text, ",", null_handling="replace", null_replacement="")
+        first = following - batch.num_rows
+        return Block(
+            first=first,
+            next=following,
+            positions=np.arange(first, following, dtype=np.int64),
+            raw=joined.cast(pa.binary()).to_pylist(),
+            columns=dict(zip(self._names, columns, strict=True)),
+        )
+
+
+def parquet_names(path: Path) -> list[str]:
+    """Return the column names of a Parquet file.
+
+    Raises
+    ------
+    SourceError
+        If it is broken or has columns that are neither text nor numbers.
+    """
+    with _open_parquet(path) as file:
+        schema = file.schema_arrow
+    for column in schema:
+        if not _is_plain(column.type):
+            raise SourceError(
+                f"{path}: column {column.name} has type {column.type}, expected text or numbers"
+            )
+    return list(schema.names)
+
+
+def _open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path}: broken Parquet file ({error}); fetch it again") from error
+
+
+def _batches(file: pyarrow.parquet.ParquetFile, groups: list[int], rows: int) -> Iterator[pa.RecordBatch]:
+    # One group at a time: asked for several, Arrow loads the bytes of all of them.
+    for group in groups:
+        yield from file.iter_batches(rows, row_groups=[group], use_threads=False)
+
+
+def _groups_from(file: pyarrow.parquet.ParquetFile, start: int) -> tuple[list[int], int]:
+    """Return the row groups that reach beyond record `start`, and where the first of them begins."""
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    ends = np.cumsum(sizes, dtype=np.int64)
+    skipped = int(np.searchsorted(ends, start, side="right"))
+    return list(range(skipped, len(sizes))), int(ends[skipped - 1]) if skipped else 0
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    types = pa.types
+    return bool(
+        types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_boolean(kind)
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_null(kind)
+    )
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return column
+    return column.cast(pa.int8() if pa.types.is_boolean(column.type) else pa.string())
