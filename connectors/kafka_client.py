@@ -1,0 +1,82 @@
+"""Clients of kafka-python, with every failure as one sentence."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import kafka.errors
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+
+from connectors.errors import BrokerError
+from connectors.kafka_settings import KafkaSettings
+
+# Its warnings are repeated in our errors; without a handler Python prints them on stderr.
+logging.getLogger("kafka").addHandler(logging.NullHandler())
+
+_ADVICE: dict[type[Exception], str] = {
+    kafka.errors.UnknownTopicOrPartitionError: "the topic does not exist; create the topics first",
+    kafka.errors.SaslAuthenticationFailedError: "the broker refused the login; check user and password",
+    kafka.errors.TopicAuthorizationFailedError: "this user may not use the topic; ask for the right to it",
+    kafka.errors.GroupAuthorizationFailedError: "this user may not see the group; ask for the right to it",
+    kafka.errors.InvalidReplicationFactorError: "there are fewer brokers than copies asked for; "
+    "lower the replication factor",
+    kafka.errors.MessageSizeTooLargeError: "a message is larger than the topic takes; "
+    "raise its max.message.bytes or send fewer rows a message",
+}
+
+
+@contextmanager
+def broker_errors(settings: KafkaSettings, doing: str) -> Iterator[None]:
+    """Turn what kafka-python raises while `doing` something into a BrokerError of one sentence."""
+    try:
+        yield
+    except (kafka.errors.KafkaError, OSError) as error:
+        raise BrokerError(sentence(settings, doing, error)) from error
+
+
+def sentence(settings: KafkaSettings, doing: str, error: BaseException) -> str:
+    """Return what failed, where, why, and what to do."""
+    for known, advice in _ADVICE.items():
+        if isinstance(error, known):
+            return f"cannot {doing} at {settings.servers}: {advice}"
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, kafka.errors.KafkaTimeoutError | kafka.errors.KafkaConnectionError):
+        return (
+            f"cannot {doing}: no answer from Kafka at {settings.servers} ({text}); "
+            "start the broker, or correct kafka.bootstrap_servers and kafka.security_protocol"
+        )
+    return f"cannot {doing} at {settings.servers}: {text}"
+
+
+def admin(settings: KafkaSettings) -> Any:
+    """Return an admin client; at most `connect_timeout_s` later there is an error."""
+    with broker_errors(settings, "reach Kafka"):
+        return KafkaAdminClient(**settings.client_options())
+
+
+def consumer(settings: KafkaSettings, **options: Any) -> Any:
+    """Return a consumer without a group, which never commits."""
+    with broker_errors(settings, "reach Kafka"):
+        return KafkaConsumer(
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            allow_auto_create_topics=False,
+            **settings.client_options(),
+            **options,
+        )
+
+
+def producer(settings: KafkaSettings, **options: Any) -> Any:
+    """Return an idempotent producer that waits for all replicas."""
+    with broker_errors(settings, "reach Kafka"):
+        return KafkaProducer(
+            enable_idempotence=True,
+            acks="all",
+            allow_auto_create_topics=False,
+            delivery_timeout_ms=round(settings.delivery_timeout_s * 1000),
+            max_block_ms=round(settings.request_timeout_s * 1000),
+            **settings.client_options(),
+            **options,
+        )
