@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from connectors.records import IDENTITY, Checked, RecordType
+from connectors.records import IDENTITY, BadRow, Checked, RecordType
 from pipeline.features.windows import WindowSpec
 
 Kind = Literal["numeric", "binary", "categorical"]
@@ -94,4 +94,22 @@ class FeatureSet:
         RecordError
             If the batch as a whole is not of the record type.
         """
-        raise NotImplementedError
+        checked = self.record_type.check(batch)
+        found: dict[int, BadRow] = {}
+        for name in self.required:
+            array = checked.rows.column(name)
+            missing = np.flatnonzero(array.is_null()) if array.null_count else ()
+            detail = f"{self.record_type.id}: {name} is null, expected a value: {self.name} needs it"
+            for index in missing:
+                bad = BadRow(index=int(checked.kept[index]), reason="null_value", detail=detail)
+                found.setdefault(int(index), bad)
+        return _without(checked, found)
+
+
+def _without(checked: Checked, found: Mapping[int, BadRow]) -> Checked:
+    """Take the rows of `found`, by their index among the good ones, out of `checked`."""
+    if not found:
+        return checked
+    left = np.delete(np.arange(checked.rows.num_rows), list(found))
+    bad = sorted((*checked.bad, *found.values()), key=lambda row: row.index)
+    return Checked(rows=checked.rows.take(pa.array(left)), kept=checked.kept[left], bad=tuple(bad))

@@ -1,0 +1,299 @@
+"""The feature set `conn`: any flow record, with what its source and destination did just before.
+
+Chosen for models that see numbers and yes/no columns and relations that are nearly linear in them:
+counts go through log1p, so that a ratio is a difference; a port becomes a few yes/no columns; and
+what is telling only for one service (bytes of a DNS question, SSH flows of a pair) is a column of
+its own, 0 for other flows. Per attack:
+
+- port scan: `src_dst_ports`, `src_ports_per_dst`, `src_failed`
+- host sweep: `src_dsts`, `src_dsts_per_flow`
+- SSH brute force: `ssh_pair_flows`
+- flood: `dst_flows`, `dst_srcs`, and `failed` or `one_way`
+- slow exfiltration: `outbound_bytes`, `sent_share`, and `src_bytes` of the windows
+- DNS tunnel: `dns_bytes`, `dns_pair_flows`
+- beaconing: a flow that is small and to a public address on an odd port; the windows are too short
+  to see its rhythm
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from connectors.records import CONN, FAILED_STATES, STATES
+from pipeline.features.address_classes import is_multicast, is_private
+from pipeline.features.arrays import Floats, Mask, addresses, codes, equals, is_null, numbers, ports, single
+from pipeline.features.base import About, Columns, Feature, FeatureSet
+from pipeline.features.windows import WindowSpec
+
+WINDOWS = WindowSpec(widths_s=(10, 60))
+
+TRANSPORTS = ("tcp", "udp", "icmp", "icmp6", "ipv6-icmp", "sctp", "gre", "esp", "igmp")
+SERVICES = tuple(
+    """
+    dns http ssl tls quic ssh smtp imap pop3 ftp ftp-data dhcp ntp snmp smb krb ldap rdp rsync sip
+    mysql postgresql mqtt irc telnet syslog
+    """.split()  # noqa: SIM905 - many names read better as text
+)
+
+DNS_PORTS = (53,)
+SSH_PORTS = (22,)
+WEB_PORTS = (80, 443, 8080, 8443)
+MAIL_PORTS = (25, 110, 143, 465, 587, 993, 995)
+WELL_KNOWN_PORTS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """The columns that several features need, read once a batch."""
+
+    src_bytes: Floats
+    dst_bytes: Floats
+    src_packets: Floats
+    dst_packets: Floats
+    dst_port: npt.NDArray[np.int32]
+    dns: Mask
+    ssh: Mask
+    outbound: Mask
+
+    @classmethod
+    def read(cls, rows: pa.RecordBatch) -> "Flow":
+        """Read `rows`, checked."""
+        dst_port = ports(rows, "dst_port")
+        inside, to_inside = (is_private(addresses(rows, name)) for name in ("src_ip", "dst_ip"))
+        return cls(
+            src_bytes=numbers(rows, "src_bytes"),
+            dst_bytes=numbers(rows, "dst_bytes"),
+            src_packets=numbers(rows, "src_packets"),
+            dst_packets=numbers(rows, "dst_packets"),
+            dst_port=dst_port,
+            dns=np.isin(dst_port, DNS_PORTS) | equals(rows, "service", "dns"),
+            ssh=np.isin(dst_port, SSH_PORTS) | equals(rows, "service", "ssh"),
+            outbound=inside & ~to_inside,
+        )
+
+
+def _per(part: Floats, whole: Floats) -> Floats:
+    """Return part / whole, and 0 where there is no whole."""
+    ratio: Floats = part / np.maximum(whole, 1.0)
+    return ratio
+
+
+NUMBERS = (
+    Feature(name="duration", transform="log1p", unit="s", text="duration"),
+    Feature(name="src_bytes", transform="log1p", unit="bytes", text="bytes sent by the source"),
+    Feature(name="dst_bytes", transform="log1p", unit="bytes", text="bytes sent by the destination"),
+    Feature(name="src_packets", transform="log1p", unit="packets", text="packets sent by the source"),
+    Feature(name="dst_packets", transform="log1p", unit="packets", text="packets sent by the destination"),
+    Feature(name="src_packet_size", transform="log1p", unit="bytes", text="mean packet size of the source"),
+    Feature(
+        name="dst_packet_size", transform="log1p", unit="bytes", text="mean packet size of the destination"
+    ),
+    Feature(name="sent_share", unit="ratio", text="share of the bytes that the source sent"),
+    Feature(
+        name="outbound_bytes",
+        transform="log1p",
+        unit="bytes",
+        about="src",
+        text="bytes sent from a private to a public address",
+    ),
+    Feature(name="dns_bytes", transform="log1p", unit="bytes", text="bytes sent by the source of a DNS flow"),
+)
+
+
+def _numbers(rows: pa.RecordBatch, flow: Flow) -> Columns:
+    return {
+        "duration": numbers(rows, "duration"),
+        "src_bytes": flow.src_bytes,
+        "dst_bytes": flow.dst_bytes,
+        "src_packets": flow.src_packets,
+        "dst_packets": flow.dst_packets,
+        "src_packet_size": _per(flow.src_bytes, flow.src_packets),
+        "dst_packet_size": _per(flow.dst_bytes, flow.dst_packets),
+        "sent_share": _per(flow.src_bytes, flow.src_bytes + flow.dst_bytes),
+        "outbound_bytes": np.where(flow.outbound, flow.src_bytes, 0.0),
+        "dns_bytes": np.where(flow.dns, flow.src_bytes, 0.0),
+    }
+
+
+YES_NO = (
+    Feature(name="one_way", kind="binary", text="the destination was not seen to answer"),
+    Feature(name="failed", kind="binary", text="the connection was attempted or rejected, not established"),
+    Feature(name="reset", kind="binary", text="the connection was reset"),
+    Feature(name="is_udp", kind="binary", text="over UDP"),
+    Feature(name="is_icmp", kind="binary", text="over ICMP"),
+    Feature(name="is_dns", kind="binary", text="DNS"),
+    Feature(name="is_ssh", kind="binary", text="SSH"),
+    Feature(name="is_web", kind="binary", text="a web port"),
+    Feature(name="is_mail", kind="binary", text="a mail port"),
+    Feature(name="is_low_port", kind="binary", text="another destination port below 1024"),
+    Feature(name="src_private", kind="binary", about="src", text="a private source address"),
+    Feature(name="dst_private", kind="binary", about="dst", text="a private destination address"),
+    Feature(name="dst_multicast", kind="binary", about="dst", text="a multicast or broadcast destination"),
+)
+
+
+def _yes_no(rows: pa.RecordBatch, flow: Flow) -> Columns:
+    web, mail = np.isin(flow.dst_port, WEB_PORTS), np.isin(flow.dst_port, MAIL_PORTS)
+    low = (flow.dst_port >= 0) & (flow.dst_port < WELL_KNOWN_PORTS)
+    dst = addresses(rows, "dst_ip")
+    return {
+        "one_way": is_null(rows, "dst_bytes") | is_null(rows, "dst_packets"),
+        "failed": equals(rows, "state", *FAILED_STATES),
+        "reset": equals(rows, "state", "reset"),
+        "is_udp": equals(rows, "protocol", "udp"),
+        "is_icmp": equals(rows, "protocol", "icmp", "icmp6", "ipv6-icmp"),
+        "is_dns": flow.dns,
+        "is_ssh": flow.ssh,
+        "is_web": web,
+        "is_mail": mail,
+        "is_low_port": low & ~(flow.dns | flow.ssh | web | mail),
+        "src_private": is_private(addresses(rows, "src_ip")),
+        "dst_private": is_private(dst),
+        "dst_multicast": is_multicast(dst),
+    }
+
+
+CATEGORIES = (
+    Feature(name="transport", kind="categorical", vocabulary=TRANSPORTS, text="transport protocol"),
+    Feature(name="service", kind="categorical", vocabulary=SERVICES, text="service"),
+    Feature(name="state", kind="categorical", vocabulary=STATES, text="state of the connection"),
+)
+
+
+def _categories(rows: pa.RecordBatch) -> Columns:
+    return {
+        "transport": codes(rows, "protocol", TRANSPORTS),
+        "service": codes(rows, "service", SERVICES),
+        "state": codes(rows, "state", STATES),
+    }
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A window column that is a feature as it stands."""
+
+    name: str
+    about: About
+    unit: str
+    text: str
+
+
+COUNTED = (
+    Counted("src_flows", "src", "flows", "connections from the source"),
+    Counted("src_bytes", "src", "bytes", "bytes sent by the source over all its connections"),
+    Counted("src_failed", "src", "flows", "failed connections of the source"),
+    Counted("src_dsts", "src", "addresses", "addresses that the source contacted"),
+    Counted("src_dst_ports", "src", "ports", "address and port pairs that the source contacted"),
+    Counted("dst_flows", "dst", "flows", "connections to the destination"),
+    Counted("dst_srcs", "dst", "addresses", "addresses that contacted the destination"),
+    Counted("pair_flows", "pair", "flows", "connections from this source to this destination"),
+)
+
+
+Window = Callable[[str], Floats]
+"""Values of one window column at one width, by its name."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A feature made elementwise of window columns of one width."""
+
+    name: str
+    about: About
+    unit: str
+    text: str
+    of: Callable[[Window, Flow], Floats]
+    log: bool = False
+
+
+DERIVED = (
+    Derived(
+        "src_failed_share", "src", "ratio", "share of failed connections of the source",
+        lambda w, _: _per(w("src_failed"), w("src_flows")),
+    ),
+    Derived(
+        "src_dsts_per_flow", "src", "ratio", "different addresses per connection of the source",
+        lambda w, _: _per(w("src_dsts"), w("src_flows")),
+    ),
+    Derived(
+        "src_ports_per_dst", "src", "ports", "different ports per address that the source contacted",
+        lambda w, _: _per(w("src_dst_ports"), w("src_dsts")), log=True,
+    ),
+    Derived(
+        "src_bytes_per_flow", "src", "bytes", "mean bytes sent per connection of the source",
+        lambda w, _: _per(w("src_bytes"), w("src_flows")), log=True,
+    ),
+    Derived(
+        "dst_srcs_per_flow", "dst", "ratio", "different sources per connection to the destination",
+        lambda w, _: _per(w("dst_srcs"), w("dst_flows")),
+    ),
+    Derived(
+        "ssh_pair_flows", "pair", "flows", "SSH connections from this source to this destination",
+        lambda w, flow: np.where(flow.ssh, w("pair_flows"), 0.0), log=True,
+    ),
+    Derived(
+        "dns_pair_flows", "pair", "flows", "DNS connections from this source to this destination",
+        lambda w, flow: np.where(flow.dns, w("pair_flows"), 0.0), log=True,
+    ),
+)  # fmt: skip
+DERIVED_WIDTH_S = WINDOWS.widths_s[-1]
+
+
+def _window_features() -> tuple[Feature, ...]:
+    counted = tuple(
+        Feature(
+            name=f"{c.name}_{width}s",
+            transform="log1p",
+            unit=c.unit,
+            about=c.about,
+            text=f"{c.text} in the last {width} s",
+        )
+        for width in WINDOWS.widths_s
+        for c in COUNTED
+    )
+    derived = tuple(
+        Feature(
+            name=f"{d.name}_{DERIVED_WIDTH_S}s",
+            transform="log1p" if d.log else "none",
+            unit=d.unit,
+            about=d.about,
+            text=f"{d.text} in the last {DERIVED_WIDTH_S} s",
+        )
+        for d in DERIVED
+    )
+    return counted + derived
+
+
+def _window_columns(windows: npt.NDArray[np.int64], flow: Flow) -> Columns:
+    values = dict(zip(WINDOWS.names, windows.T.astype(np.float64), strict=True))
+    columns = {
+        f"{c.name}_{width}s": values[f"{c.name}_{width}s"] for width in WINDOWS.widths_s for c in COUNTED
+    }
+    for derived in DERIVED:
+        columns[f"{derived.name}_{DERIVED_WIDTH_S}s"] = derived.of(
+            lambda name: values[f"{name}_{DERIVED_WIDTH_S}s"], flow
+        )
+    return columns
+
+
+def compute(rows: pa.RecordBatch, windows: npt.NDArray[np.int64] | None) -> Columns:
+    """Return the features of checked `conn@1` rows and the window columns that belong to them."""
+    if windows is None:
+        raise ValueError("conn: compute was called without windows; run rows through LaneFeatures")
+    flow = Flow.read(rows)
+    plain = {**_numbers(rows, flow), **_yes_no(rows, flow), **_window_columns(windows, flow)}
+    return {name: single(values) for name, values in plain.items()} | dict(_categories(rows))
+
+
+CONN_FEATURES = FeatureSet(
+    name="conn",
+    version=1,
+    record_type=CONN,
+    features=(*NUMBERS, *YES_NO, *CATEGORIES, *_window_features()),
+    compute=compute,
+    required=("src_ip", "dst_ip"),
+    windows=WINDOWS,
+)
