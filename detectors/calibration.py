@@ -150,7 +150,7 @@ class Calibration:
         assert self.tail is not None
         excess = np.maximum(scores - self.scores[-1], 0.0) / self.tail.scale
         gamma = self.tail.shape
-        exponent = np.log1p(gamma * excess) / gamma if gamma > 0 else excess
+        exponent: Scores = np.log1p(gamma * excess) / gamma if gamma > 0 else excess
         survival: Scores = self.resolution * np.exp(-np.minimum(exponent, 700.0))
         floored: Scores = np.maximum(survival, SMALLEST)
         return floored
@@ -170,7 +170,8 @@ def _peaks(ascending: Scores) -> Scores:
     """Return the excesses of the largest scores over the largest score below them."""
     n = ascending.size
     count = min(max(int(np.ceil(PEAK_SHARE * n)), WANTED_PEAKS), n // 4)
-    return ascending[n - count :] - ascending[n - count - 1]
+    excesses: Scores = ascending[n - count :] - ascending[n - count - 1]
+    return excesses
 
 
 def _why_no_tail(ascending: Scores, peaks: Scores) -> str:
@@ -227,10 +228,8 @@ def _notes(ascending: Scores, tail: Tail | None, reason: str) -> tuple[str, ...]
     floor = f"{1 / (n + 1):.3g}"
     if tail is None:
         return (f"no tail beyond the {n} calibration scores ({reason}): p-values end at {floor}",)
-    said = [
-        f"p-values below {floor} are extrapolated by a generalised Pareto tail (shape {tail.shape:.2f}) "
-        f"fitted to the {tail.n_peaks} largest of {n} calibration scores"
-    ]
+    fitted = f"(shape {tail.shape:.2f}) fitted to the {tail.n_peaks} largest of {n} calibration scores"
+    said = [f"p-values below {floor} are extrapolated by a generalised Pareto tail {fitted}"]
     if tail.n_peaks < WANTED_PEAKS:
         said.append(f"{tail.n_peaks} peaks are few for a tail; {WANTED_PEAKS} or more are better")
     if tail.shape > 0.5:

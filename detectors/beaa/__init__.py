@@ -1,0 +1,5 @@
+"""Bayesian evolutive adversarial autoencoder."""
+
+from detectors.beaa.detector import BEAA
+
+__all__ = ["BEAA"]
