@@ -3,7 +3,6 @@
 Labels are bounded: stages, reasons, partitions; never an address, a sensor or a flow.
 """
 
-import importlib.metadata
 import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from pipeline.version import version
 
 DURATIONS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds of the time that one message takes in a stage."""
@@ -24,14 +25,6 @@ P_VALUE_BINS = 12
 MOST_REASONS = 64
 OTHER = "other"
 REASON = re.compile(r"[a-z][a-z0-9_]{0,39}")
-
-
-def version() -> str:
-    """Return the version of the installed distribution, or "source" in a tree that is not installed."""
-    try:
-        return importlib.metadata.version("weir")
-    except importlib.metadata.PackageNotFoundError:
-        return "source"
 
 
 class PValues(Collector):
