@@ -1,0 +1,144 @@
+"""The words of an alert: one sentence to act on."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+from pipeline.errors import FeatureSetError
+from pipeline.features.base import Feature
+from pipeline.grouping import MAX_DISTINCT
+from pipeline.publication import OVERFLOW, FlaggedFlow, GroupView, Publication, address_text
+from pipeline.quantities import duration, odds, quantity
+from pipeline.verdict import FeatureShare, Reasons, TermShare
+
+NAMED = 3
+"""Features that the sentence names of a term."""
+WORTH_NAMING = 0.25
+"""Part of the largest contribution from which on a further feature is named."""
+
+
+@cache
+def _features(feature_set_name: str) -> Mapping[str, Feature]:
+    # Feature sets bring the compiled windows along; an alert without reasons does not need them.
+    from pipeline.features.feature_sets import feature_set
+
+    try:
+        return {feature.name: feature for feature in feature_set(feature_set_name).features}
+    except FeatureSetError:
+        return {}
+
+
+def feature_text(feature_set_id: str, name: str) -> str:
+    """Return what a feature is in words; of an unknown one its name with blanks.
+
+    Examples
+    --------
+    >>> feature_text("conn:0123456789abcdef", "src_bytes")
+    'bytes sent by the source'
+    >>> feature_text("theirs:0123456789abcdef", "dns_query_length")
+    'dns query length'
+    """
+    feature = _features(feature_set_id.partition(":")[0]).get(name)
+    return (feature.text if feature else "") or name.replace("_", " ")
+
+
+def feature_kind(feature_set_id: str, share: FeatureShare) -> str:
+    """Return numeric, binary or categorical; where the set is unknown, what the value shows."""
+    feature = _features(feature_set_id.partition(":")[0]).get(share.name)
+    if feature:
+        return feature.kind
+    return "categorical" if isinstance(share.observed, str) else "numeric"
+
+
+def leading_term(flow: FlaggedFlow, reasons: Reasons | None) -> TermShare | None:
+    """Return the term that led to the judgement, or the first one told, or None if none is told."""
+    terms = reasons.terms if reasons else ()
+    return next((t for t in terms if f"{t.kind}:{t.id}" == flow.leading), terms[0] if terms else None)
+
+
+def reason(publication: Publication, reasons: Reasons | None) -> str:
+    """Return one sentence that a person can act on: who, how unusual, and what is odd about it.
+
+    Parameters
+    ----------
+    publication : Publication
+        The flow or the summary.
+    reasons : Reasons or None
+        Of `publication.flow`.
+    """
+    flow, group = publication.flow, publication.group
+    if publication.is_summary and group:
+        what, p_value = _group_words(flow, group), group.p_value
+    else:
+        what, p_value = f"{who(flow)} is unusual", flow.p_value
+    why = _why(publication.panel["feature_set"], flow, leading_term(flow, reasons))
+    return f"{what} (p = {p_value:.1g}, {odds(p_value)}): {why}"
+
+
+def _group_words(flow: FlaggedFlow, group: GroupView) -> str:
+    whose = f"other addresses at {flow.sensor}" if group.entity == OVERFLOW else group.entity
+    within = duration((group.last_us - group.first_us) / 1e6)
+    peers = [
+        _counted(len(group.sources), "source"),
+        _counted(len(group.destinations), "destination"),
+        _counted(len(group.ports), "port"),
+    ]
+    told = ", ".join(text for text in peers if text)
+    return f"{whose}: {group.count:,} unusual flows within {within}" + (f", {told}" if told else "")
+
+
+def _counted(count: int, noun: str) -> str:
+    if not count:
+        return ""
+    return f"{count:,}{' or more' if count == MAX_DISTINCT else ''} {noun}{'s' if count > 1 else ''}"
+
+
+def _why(feature_set_id: str, flow: FlaggedFlow, term: TermShare | None) -> str:
+    if term is None:
+        return f"leading term {flow.leading}"
+    told = "; ".join(_feature_words(feature_set_id, f, term.kind) for f in _worth_naming(term.features))
+    return told or f"{term.kind} {term.id}".replace("_", " ")
+
+
+def _worth_naming(features: Iterable[FeatureShare]) -> list[FeatureShare]:
+    ordered = sorted(features, key=lambda feature: -abs(feature.contribution))[:NAMED]
+    least = abs(ordered[0].contribution) * WORTH_NAMING if ordered else 0.0
+    return [feature for feature in ordered if abs(feature.contribution) >= least]
+
+
+def _feature_words(feature_set_id: str, share: FeatureShare, term_kind: str) -> str:
+    text, kind = feature_text(feature_set_id, share.name), feature_kind(feature_set_id, share)
+    observed = quantity(share.observed, share.unit, kind)
+    return f"{text} {observed}, {_expectation(share, kind, term_kind)}"
+
+
+def _expectation(share: FeatureShare, kind: str, term_kind: str) -> str:
+    expected = quantity(share.expected, share.unit, kind)
+    if term_kind == "watched":
+        return f"always {expected} in training"
+    return f"expected {'about ' if kind == 'numeric' else ''}{expected}"
+
+
+def who(flow: FlaggedFlow) -> str:
+    """Return who talks to whom, or the flow's id where there are no addresses."""
+    if flow.src_ip is None and flow.dst_ip is None:
+        return f"flow {flow.flow_id} at {flow.sensor}"
+    src, dst = _text(flow.src_ip), _text(flow.dst_ip)
+    return f"{src} -> {endpoint(dst, flow.dst_port, flow.protocol)}"
+
+
+def _text(address: bytes | None) -> str:
+    return address_text(address) if address is not None else "?"
+
+
+def endpoint(address: str, port: int | None, protocol: str | None) -> str:
+    """Return an address with what is known of port and protocol.
+
+    Examples
+    --------
+    >>> endpoint("10.0.0.9", 22, "tcp"), endpoint("fe80::1", 53, None), endpoint("10.0.0.9", None, "icmp")
+    ('10.0.0.9:22/tcp', '[fe80::1]:53', '10.0.0.9 (icmp)')
+    """
+    if port is None:
+        return f"{address} ({protocol})" if protocol else address
+    host = f"[{address}]" if ":" in address else address
+    return f"{host}:{port}" + (f"/{protocol}" if protocol else "")
