@@ -46,6 +46,10 @@ OTHER = "(other)"
 """Name of the category that holds what the vocabulary, or `fit`, does not know."""
 
 
+MOST_NAMES = 5
+"""How many categories are told where all that were seen are meant."""
+
+
 @dataclass(frozen=True, slots=True)
 class MatrixColumn:
     """What one column of the matrix stands for."""
@@ -177,6 +181,16 @@ class Normaliser:
         pairs = zip(self.feature_set.features, self.stats, strict=True)
         return tuple(feature.name for feature, stats in pairs if stats.constant)
 
+    @cached_property
+    def constants(self) -> dict[str, float | str]:
+        """What `fit` saw of every feature that `moved` can name: its one value, or its categories."""
+        pairs = zip(self.feature_set.features, self.stats, strict=True)
+        return {
+            feature.name: _categories(feature, stats) if isinstance(stats, CategoryStats) else stats.low
+            for feature, stats in pairs
+            if stats.constant or feature.kind == "categorical"
+        }
+
     def matrix(self, rows: Rows) -> Floats:
         """Return the matrix of `rows`: (n, d) float64, finite, C-contiguous.
 
@@ -227,10 +241,7 @@ class Normaliser:
             the category of the largest column. No value lies on the other side of 0 than all of
             `fit`, and a yes/no feature stays within 0 and 1.
         """
-        return {
-            block.feature.name: self._in_unit(block, values[:, block.start : block.stop])
-            for block in self._blocks
-        }
+        return {b.feature.name: _in_unit(b, values[:, b.start : b.stop]) for b in self._blocks}
 
     def observed(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
         """Return what `rows` hold, in the same form as `to_unit`."""
@@ -339,6 +350,13 @@ def _stats(feature: Feature, values: npt.NDArray[Any], scaling: Scaling) -> Stat
 def _shown(stats: CategoryStats) -> tuple[int, ...]:
     """Return the codes with a column of their own."""
     return tuple(code for code in stats.seen if code != UNKNOWN)
+
+
+def _categories(feature: Feature, stats: CategoryStats) -> str:
+    """Return the categories seen, in words; of many the first ones."""
+    names = [OTHER if code == UNKNOWN else feature.vocabulary[code - 1] for code in stats.seen]
+    more = f" or {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _columns(block: _Block) -> tuple[MatrixColumn, ...]:
