@@ -87,10 +87,10 @@ class WindowSpec:
 class Windows:
     """The windows of one lane: feed it the rows in log order, get each row's counts.
 
-    Memory grows with the keys and rows that are open, doubling, to at most about 600 bytes times the
-    capacity (when every row has a new source and a new destination), twice that for the moment of a
-    move; after a flood it is given back while the rows that follow come in. A move, one in many
-    thousand new keys, takes about a tenth of a microsecond for each open row and key.
+    Memory grows with the open rows and their keys, doubling, to at most about 700 bytes times the
+    capacity (where every row has a new source and a new destination), for the moment of a move twice
+    that. When a flood is over it is given back within a few batches, or used by the next keys. A move,
+    due after as many new keys as are open, takes about a tenth of a microsecond for each of them.
 
     Not safe for use by two threads at once; the interpreter is released while it computes.
 

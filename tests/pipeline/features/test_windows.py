@@ -227,7 +227,7 @@ def test_late_and_capped_rows_are_metered(rows: list[Row], spec: WindowSpec) -> 
 
 def column(counts: Counts, name: str, spec: WindowSpec) -> list[int]:
     """Return one count of all rows."""
-    return counts[:, spec.names.index(name)].tolist()
+    return [int(count) for count in counts[:, spec.names.index(name)]]
 
 
 def test_columns_are_named_width_by_width() -> None:
