@@ -33,7 +33,7 @@ class Child:
         self.log = log
         self._output: BinaryIO = log.open("ab")
         tied = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
-        self._process = subprocess.Popen(  # noqa: S603 commands of our own
+        self._process = subprocess.Popen(
             tied,
             stdin=subprocess.DEVNULL,
             stdout=self._output,

@@ -1,11 +1,37 @@
 """Fixtures that several suites share."""
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from connectors import broker_kafka, broker_local
+from connectors.kafka_settings import KafkaSettings
+
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let golden files be rewritten only when someone asks for it."""
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite tests/golden from what the code gives"
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Return a check that a text is what its file in tests/golden says."""
+
+    def check(name: str, text: str) -> None:
+        path = ROOT / "tests" / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.is_file(), f"{path.name} is missing; run pytest --update-golden once and read the file"
+        assert text == path.read_text(encoding="utf-8")
+
+    return check
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +41,32 @@ def data_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"public datasets not found at {path}; set WEIR_DATA to their folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def local_broker() -> Iterator[KafkaSettings]:
+    """Run the local broker, one for the whole test run; take topics of your own (brokers.fresh_topics)."""
+    with broker_local.local_broker() as settings:
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def apache_kafka() -> Iterator[KafkaSettings]:
+    """Run Apache Kafka, one for the whole test run; skipped, visibly, where it cannot be had."""
+    if missing := broker_kafka.missing_tools():
+        pytest.skip(f"Apache Kafka needs {missing}, not installed here")
+    with broker_kafka.kafka_broker() as settings:
+        yield settings
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param("local_broker", marks=pytest.mark.broker, id="tansu"),
+        pytest.param("apache_kafka", marks=pytest.mark.kafka, id="kafka"),
+    ],
+)
+def broker(request: pytest.FixtureRequest) -> KafkaSettings:
+    """Both brokers in turn."""
+    settings: KafkaSettings = request.getfixturevalue(request.param)
+    return settings
