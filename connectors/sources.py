@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 
 from connectors.base import Source
 from connectors.errors import SourceError
 from connectors.replay import again, rebased
 from connectors.source_kdd import KDD99, NSL_KDD
+from connectors.source_synthetic import SENSOR, START, SyntheticSource
 from connectors.source_table import Dataset, TableSource
 from connectors.source_unsw import UNSW_CONN, UNSW_NB15
+from connectors.synthetic.habits import WORKSTATIONS
 
 DATA_VARIABLE = "WEIR_DATA"
 
@@ -20,7 +23,7 @@ class Entry:
     """A dataset of the registry."""
 
     about: str
-    dataset: Dataset
+    dataset: Dataset | None  # None: generated, there is no file
     folder: str = ""
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # part -> file names, best first
 
@@ -79,7 +82,20 @@ SOURCES: dict[str, Entry] = {
         folder="unsw_nb15",
         parts=_UNSW_RAW_PARTS,
     ),
+    "synthetic": Entry(about="a small office with its habits and attacks, generated", dataset=None),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """What to generate; see `SyntheticSource`."""
+
+    seed: int = 0
+    days: int = 1
+    start: date = START
+    attacks: bool | tuple[str, ...] = True
+    scale: float = 1.0
+    workstations: int = WORKSTATIONS
 
 
 def open_source(
@@ -90,6 +106,7 @@ def open_source(
     part: str | None = None,
     run: int = 0,
     shift_us: int = 0,
+    generated: Generated | None = None,
 ) -> Source:
     """Return a dataset as a source of flow records.
 
@@ -108,6 +125,8 @@ def open_source(
         Of a deliberate second replay: 1 or more enters the ids, so that its flows are new ones.
     shift_us : int
         Microseconds added to every event time.
+    generated : Generated, optional
+        What to generate, for `synthetic` only.
 
     Raises
     ------
@@ -115,7 +134,13 @@ def open_source(
         If there is no such dataset, part or file, or the file is not of this dataset.
     """
     entry = _entry(dataset)
-    source = TableSource(_find(dataset, entry, path, part), entry.dataset, sensor=sensor)
+    if generated is not None and entry.dataset is not None:
+        raise SourceError(f"{dataset} is read from a file; only synthetic takes a seed, days or attacks")
+    source: Source = (
+        _generate(dataset, path, part, sensor, generated)
+        if entry.dataset is None
+        else TableSource(_find(dataset, entry, path, part), entry.dataset, sensor=sensor)
+    )
     if run:
         return again(source, run, shift_us)
     return rebased(source, shift_us) if shift_us else source
@@ -125,6 +150,14 @@ def _entry(dataset: str) -> Entry:
     if dataset not in SOURCES:
         raise SourceError(f"no dataset {dataset!r}; expected one of {', '.join(SOURCES)}")
     return SOURCES[dataset]
+
+
+def _generate(
+    dataset: str, path: Path | None, part: str | None, sensor: str | None, generated: Generated | None
+) -> Source:
+    if path is not None or part is not None:
+        raise SourceError(f"{dataset} is generated: it takes neither a file nor a part")
+    return SyntheticSource(**asdict(generated or Generated()), sensor=SENSOR if sensor is None else sensor)
 
 
 def _find(dataset: str, entry: Entry, path: Path | None, part: str | None) -> Path:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from connectors.base import Chunk, Reject, Source
 from connectors.layouts import KDD99, NSL_KDD, UNSW_PARTITION, UNSW_RAW, Layout
-from connectors.sources import open_source
+from connectors.sources import Generated, open_source
 
 N_RECORDS = 57
 
@@ -93,6 +93,12 @@ def from_file(dataset: str, layout: Layout, name: str) -> Make:
     return lambda folder, n: open_source(dataset, write(folder / name, layout, n))
 
 
+def generated(n: int, *, attacks: bool | tuple[str, ...]) -> Source:
+    """Return some days of a nearly idle site: about a hundred normal flows each."""
+    wanted = Generated(seed=3, days=max(1, n // 200), scale=0.001, attacks=attacks)
+    return open_source("synthetic", generated=wanted)
+
+
 SOURCES: dict[str, Make] = {
     "nsl-kdd text": from_file("nsl-kdd", NSL_KDD, "a.txt"),
     "nsl-kdd parquet": from_file("nsl-kdd", NSL_KDD, "a.parquet"),
@@ -105,6 +111,8 @@ SOURCES: dict[str, Make] = {
     "unsw partition parquet": from_file("unsw-nb15", UNSW_PARTITION, "a.parquet"),
     "unsw conn text": from_file("unsw-conn", UNSW_RAW, "a.csv"),
     "unsw conn parquet": from_file("unsw-conn", UNSW_RAW, "a.parquet"),
+    "synthetic": lambda _, n: generated(n, attacks=False),
+    "synthetic with attacks": lambda _, n: generated(n, attacks=("slow_exfiltration", "beaconing")),
     "nsl-kdd again": lambda folder, n: open_source(
         "nsl-kdd", write_text(folder / "a.txt", NSL_KDD, n), run=2, shift_us=3_600_000_000
     ),
