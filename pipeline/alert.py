@@ -43,6 +43,7 @@ class Alert:
 
     id: str  # event.id
     body: bytes  # JSON
+    severity: int  # event.severity
 
 
 def make_alert(publication: Publication) -> Alert:
@@ -61,7 +62,8 @@ def make_alert(publication: Publication) -> Alert:
         raise AlertError(
             f"{_where(publication.flow)}: a score or feature is not finite ({error}), expected numbers"
         ) from None
-    return Alert(id=body["event"]["id"], body=text.encode())
+    event = body["event"]
+    return Alert(id=event["id"], body=text.encode(), severity=event["severity"])
 
 
 def alert_headers(alert_id: str, *, topic: str, partition: int, offset: int, row: int | None) -> Headers:

@@ -77,19 +77,21 @@ def reason(publication: Publication, reasons: Reasons | None) -> str:
 def _group_words(flow: FlaggedFlow, group: GroupView) -> str:
     whose = f"other addresses at {flow.sensor}" if group.entity == OVERFLOW else group.entity
     within = duration((group.last_us - group.first_us) / 1e6)
-    peers = [
-        _counted(len(group.sources), "source"),
-        _counted(len(group.destinations), "destination"),
-        _counted(len(group.ports), "port"),
-    ]
-    told = ", ".join(text for text in peers if text)
-    return f"{whose}: {group.count:,} unusual flows within {within}" + (f", {told}" if told else "")
+    told = (
+        f"{whose}: {group.count:,} unusual flows within {within}",
+        _peers("from", [address_text(ip) for ip in group.sources], "sources", group.entity),
+        _peers("to", [address_text(ip) for ip in group.destinations], "destinations", group.entity),
+        _peers("on", [f"port {port}" for port in group.ports], "ports", group.entity),
+    )
+    return " ".join(text for text in told if text)
 
 
-def _counted(count: int, noun: str) -> str:
-    if not count:
+def _peers(preposition: str, names: list[str], noun: str, entity: str) -> str:
+    """Return whom a group was about besides its entity: the one there is, or how many."""
+    if not names or names == [entity]:
         return ""
-    return f"{count:,}{' or more' if count == MAX_DISTINCT else ''} {noun}{'s' if count > 1 else ''}"
+    more = " or more" if len(names) == MAX_DISTINCT else ""
+    return f"{preposition} {names[0]}" if len(names) == 1 else f"{preposition} {len(names)}{more} {noun}"
 
 
 def _why(feature_set_id: str, flow: FlaggedFlow, term: TermShare | None) -> str:
@@ -108,7 +110,7 @@ def _worth_naming(features: Iterable[FeatureShare]) -> list[FeatureShare]:
 def _feature_words(feature_set_id: str, share: FeatureShare, term_kind: str) -> str:
     text, kind = feature_text(feature_set_id, share.name), feature_kind(feature_set_id, share)
     observed = quantity(share.observed, share.unit, kind)
-    return f"{text} {observed}, {_expectation(share, kind, term_kind)}"
+    return f"{text}: {observed} ({_expectation(share, kind, term_kind)})"
 
 
 def _expectation(share: FeatureShare, kind: str, term_kind: str) -> str:
