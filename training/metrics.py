@@ -210,8 +210,25 @@ class Figures:
     by_kind: Mapping[str, tuple[KindRecall, ...]]  # alpha as text -> kinds
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
+        """Return JSON values, everything under its name: what manifests and cards hold."""
+        recalls = {f"{row.fpr:g}": row.recall for row in self.recall_at_fpr}
+        alarms = {f"{row.alpha:g}": asdict(row) for row in self.false_alarms}
+        kinds = {
+            alpha: {row.kind: f"{row.found} of {row.n}" for row in rows}
+            for alpha, rows in self.by_kind.items()
+        }
+        return {
+            "n": self.n,
+            "n_attacks": self.n_attacks,
+            "prevalence": self.prevalence,
+            "trivial_f1": self.trivial_f1,
+            "roc_auc": self.roc_auc,
+            "average_precision": self.average_precision,
+            f"average_precision_at_{COMMON_PREVALENCE:g}_attacks": self.average_precision_common,
+            "recall_at_false_positive_rate": recalls,
+            "false_alarms_at_alpha": alarms,
+            "found_at_alpha": kinds,
+        }
 
 
 def figures(kinds: Labels, scores: Floats, p_values: Floats, *, alphas: Sequence[float] = ALPHAS) -> Figures:

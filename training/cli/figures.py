@@ -1,0 +1,56 @@
+"""`weir figures`: compare the detectors on the public datasets and write the table."""
+
+import os
+from pathlib import Path
+
+import click
+
+from pipeline.cli.options import examples
+
+
+def cache_file() -> Path:
+    """Return where finished runs are kept: the user's cache folder."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "weir" / "figures.jsonl"
+
+
+@click.command(
+    epilog=examples(
+        "weir figures --data DATA --out docs",
+        "weir figures --data DATA --seeds 2 --out /tmp/quick --plot",
+    )
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Seeds of each run.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("docs"), show_default=True,
+    help="Folder of figures.md.",
+)  # fmt: skip
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of the datasets; default: the environment variable WEIR_DATA.",
+)  # fmt: skip
+@click.option("--plot", is_flag=True, help="Also write figures.png.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Where finished runs are kept.")
+def figures(*, seeds: int, out: Path, data: Path | None, plot: bool, cache: Path | None) -> None:
+    """Compare all detectors on NSL-KDD and UNSW-NB15 and write docs/figures.md.
+
+    Finished runs are kept, so an interrupted comparison goes on where it stopped; a run is made
+    again when data, parameters or code have changed.
+    """
+    from training import comparison, report
+    from training.cli.bars import bars
+    from training.datasets import load_dataset
+
+    kept = cache or cache_file()
+    with bars() as progress:
+        runs, datasets = comparison.compare(
+            lambda name: load_dataset(name, data, progress=progress),
+            seeds=seeds,
+            cache=comparison.Cache(kept),
+            progress=progress,
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "figures.md").write_text(report.markdown(runs, datasets, seeds=seeds), encoding="utf-8")
+    if plot:
+        report.picture(runs, out / "figures.png")
+    click.echo(f"{len(runs)} runs in {out / 'figures.md'}; kept in {kept}")

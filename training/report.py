@@ -1,0 +1,145 @@
+"""The quality table as Markdown and as a picture."""
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from training.comparison import ALPHA, CONTENDERS, Run
+from training.datasets import Dataset
+from training.metrics import COMMON_PREVALENCE, NORMAL, prevalence, trivial_f1
+from training.splits import shared_rows
+
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "pybnesian")
+COMMAND = "weir figures --seeds {seeds} --out docs"
+
+HEAD = (
+    "| detector | ROC-AUC | average precision | average precision at {common:.0%} attacks "
+    "| false alarms at alpha {alpha:g} | fit, s | runs |\n"
+    "|---|---|---|---|---|---|---|"
+)
+
+READING = f"""\
+Mean ± standard deviation over seeds; a single figure where nothing depends on the seed. Fitted on normal
+traffic alone, with default parameters; labels of the test part are counted, never chosen by.
+*Average precision at {COMMON_PREVALENCE:.0%} attacks* weighs the rows as if so many were attacks, so that
+datasets can be compared; it is nearer to live traffic than the share that the dataset happens to have.
+*False alarms* is the share of normal test rows with a p-value of at most {ALPHA:g}; the stated share is
+{ALPHA:g}. On a dataset whose normal rows of test and training differ, it differs too.
+"""
+
+
+def markdown(runs: Sequence[Run], datasets: Sequence[Dataset], *, seeds: int) -> str:
+    """Return the page: protocol and table of each dataset, and the environment.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        As `comparison.compare` returns them.
+    datasets : sequence of Dataset
+        The datasets of the runs.
+    seeds : int
+        Number of seeds, for the command that makes the page again.
+    """
+    blocks = [
+        "# Detection quality",
+        f"Written by `{COMMAND.format(seeds=seeds)}`; do not edit.",
+        READING,
+        *(_section([run for run in runs if run.dataset == dataset.name], dataset) for dataset in datasets),
+        "## Detectors",
+        *_detectors(),
+        "## Environment",
+        environment(),
+    ]
+    return "\n\n".join(block.strip() for block in blocks) + "\n"
+
+
+def environment() -> str:
+    """Return interpreter, libraries and machine in one line, without names of hosts or people."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", "all")
+    return (
+        f"Python {sys.version.split()[0]}, {libraries}; {platform.system()} {platform.machine()}, "
+        f"{os.cpu_count()} cores, {threads} BLAS thread(s). "
+        "Times are of this machine, with whatever else it did."
+    )
+
+
+def _section(runs: Sequence[Run], dataset: Dataset) -> str:
+    head = HEAD.format(common=COMMON_PREVALENCE, alpha=ALPHA)
+    lines = [_line(contender.label, runs) for contender in CONTENDERS]
+    table = "\n".join([head, *(line for line in lines if line)])
+    return f"## {dataset.name}\n\n{_protocol(dataset)}\n\n{table}"
+
+
+def _protocol(dataset: Dataset) -> str:
+    split = dataset.split(seed=0)
+    attack = np.asarray(dataset.labels[split.test] != NORMAL, dtype=np.bool_)
+    parts = ", ".join(f"{name} {rows.size:,}" for name, rows in split.parts.items())
+    values = [dataset.features.column(f.name).to_numpy() for f in dataset.feature_set.features]
+    matrix = np.stack(values, axis=1).astype(np.float32)
+    repeated = shared_rows(matrix[split.fit], matrix[split.test[~attack]])
+    n_attacks, n_normal = int(attack.sum()), int((~attack).sum())
+    chance = f"{prevalence(attack):.3f}"
+    sentences = [
+        f"Feature set `{dataset.feature_set.id}`; {split.protocol}.",
+        f"Rows: {parts}; {n_attacks:,} of the test rows are attacks.",
+        f"Chance has average precision {chance}; calling everything an attack, F1 {trivial_f1(attack):.3f}.",
+        f"{repeated:,} of the {n_normal:,} normal test rows equal a fitted row in every feature.",
+        *dataset.notes,
+    ]
+    return " ".join(sentences)
+
+
+def _line(label: str, runs: Sequence[Run]) -> str:
+    mine = [run for run in runs if run.contender == label]
+    if not mine:
+        return ""
+    cells = [
+        _spread([run.roc_auc for run in mine]),
+        _spread([run.average_precision for run in mine]),
+        _spread([run.average_precision_common for run in mine]),
+        _spread([run.observed for run in mine]),
+        f"{np.median([run.fit_s for run in mine]):.1f}",
+        str(len(mine)),
+    ]
+    return f"| {label} | {' | '.join(cells)} |"
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{np.mean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.4f}"
+
+
+def _detectors() -> list[str]:
+    lines = []
+    for contender in CONTENDERS:
+        given = ", ".join(f"{name}={value}" for name, value in contender.parameters.items())
+        lines.append(
+            f"- {contender.label}: `{contender.detector}`" + (f", {given}" if given else ", defaults")
+        )
+    return ["\n".join(lines)]
+
+
+def picture(runs: Sequence[Run], path: Path) -> None:
+    """Write the ROC-AUC of every run as points, one panel a dataset, to a small PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(run.dataset for run in runs))
+    labels = [contender.label for contender in CONTENDERS]
+    drawing = Figure(figsize=(4.2 * len(names), 2.6), layout="constrained")
+    FigureCanvasAgg(drawing)
+    for place, name in enumerate(names):
+        axes = drawing.add_subplot(1, len(names), place + 1)
+        mine = [run for run in runs if run.dataset == name]
+        axes.plot([run.roc_auc for run in mine], [run.contender for run in mine], "o", alpha=0.5)
+        axes.set(title=name, xlabel="ROC-AUC")
+        axes.set_yticks(range(len(labels)), labels if place == 0 else [""] * len(labels))
+        axes.grid(visible=True, axis="x", alpha=0.3)
+        axes.invert_yaxis()
+    drawing.savefig(path, dpi=110)

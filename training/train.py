@@ -1,0 +1,173 @@
+"""From a dataset to a calibrated model: split, normalise, fit, calibrate, judge on rows never seen."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from detectors import registry
+from detectors.base import Detector, Progress, no_progress
+from detectors.calibration import Calibration
+from pipeline.bundle import Bundle, write_bundle
+from pipeline.features.normaliser import Normaliser
+from training.datasets import Dataset
+from training.evaluate import evaluate
+from training.metrics import ALPHAS, Figures
+from training.splits import Fractions, Rows, Split
+
+MAX_ROWS: dict[str, int] = {"knn": 20_000}
+"""Detectors that keep the rows they learn from, so that their cost grows with every one."""
+
+# Streams of random numbers beside that of the split, which uses the seed itself: none of them
+# changes when another draws more.
+CAP_STREAM, FIT_STREAM = 1, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to train; equal plans on equal data give equal models."""
+
+    detector: str = "beaa"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    fractions: Fractions | None = None  # None: those of the dataset's kind
+    max_rows: int | None = None  # of the fit part, drawn by seed; None: the detector's usual
+
+    @property
+    def cap(self) -> int | None:
+        """Most rows to fit on."""
+        return self.max_rows or MAX_ROWS.get(self.detector)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A calibrated model, not yet written."""
+
+    plan: Plan
+    detector: Detector
+    normaliser: Normaliser
+    calibration: Calibration
+    split: Split
+    n_fit: int  # rows the detector saw, after the cap
+    fit_s: float
+
+
+def fit(dataset: Dataset, plan: Plan, *, progress: Progress = no_progress) -> Fitted:
+    """Return a detector fitted on the fit part, stopped by val, calibrated on cal.
+
+    Raises
+    ------
+    TrainingError
+        If a part of the split would be empty.
+    DetectorError
+        If the detector, a parameter or the rows are not usable.
+    """
+    detector = registry.create(plan.detector, plan.parameters)
+    split = dataset.split(seed=plan.seed, fractions=plan.fractions)
+    rows = capped(split.fit, plan)
+    normal = dataset.take(rows)
+    normaliser = Normaliser.fit(dataset.feature_set, normal, kinds=detector.columns, scaling=detector.scaling)
+    started = time.monotonic()
+    detector.fit(
+        normaliser.matrix(normal),
+        held_out=normaliser.matrix(dataset.take(split.val)),
+        rng=np.random.default_rng([plan.seed, FIT_STREAM]),
+        progress=progress,
+    )
+    fit_s = time.monotonic() - started
+    progress("calibrate", 0.0)
+    calibration = Calibration.fit(detector.score(normaliser.matrix(dataset.take(split.cal))))
+    progress("calibrate", 1.0)
+    return Fitted(
+        plan=plan,
+        detector=detector,
+        normaliser=normaliser,
+        calibration=calibration,
+        split=split,
+        n_fit=rows.size,
+        fit_s=fit_s,
+    )
+
+
+def capped(rows: Rows, plan: Plan) -> Rows:
+    """Return `rows`, or as many as the plan's cap drawn from them by its seed, in order."""
+    cap = plan.cap
+    if cap is None or rows.size <= cap:
+        return rows
+    rng = np.random.default_rng([plan.seed, CAP_STREAM])
+    return np.sort(rng.choice(rows, size=cap, replace=False))
+
+
+def train(
+    dataset: Dataset,
+    plan: Plan,
+    *,
+    models_dir: Path,
+    name: str,
+    alphas: Sequence[float] = ALPHAS,
+    progress: Progress = no_progress,
+) -> Bundle:
+    """Fit, calibrate, judge on the test part, and write the model as the next version of `name`.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    plan : Plan
+    models_dir : Path
+        Folder of all models.
+    name : str
+        Of the model in that folder.
+    alphas : sequence of float
+        False-alarm rates at which alarms and found attacks are counted.
+    """
+    fitted = fit(dataset, plan, progress=progress)
+    progress("judge the test part", 0.0)
+    with draft(fitted, dataset) as bundle:
+        found = evaluate(bundle, dataset, fitted.split.test, alphas=alphas).figures
+    progress("judge the test part", 1.0)
+    return write(fitted, dataset, models_dir, name, figures=found)
+
+
+@contextmanager
+def draft(fitted: Fitted, dataset: Dataset) -> Iterator[Bundle]:
+    """Give the model as a worker would load it, from a folder that is gone afterwards.
+
+    So all figures are those of a model that was written and read, judged by the code of the stream.
+    """
+    with TemporaryDirectory(prefix="weir-draft-") as folder:
+        yield write(fitted, dataset, Path(folder), "draft", figures=None)
+
+
+def write(
+    fitted: Fitted, dataset: Dataset, models_dir: Path, name: str, *, figures: Figures | None
+) -> Bundle:
+    """Write a fitted model as the next version under its name."""
+    notes = [*dataset.notes]
+    if fitted.n_fit < fitted.split.fit.size:
+        notes.append(
+            f"Fitted on {fitted.n_fit} of {fitted.split.fit.size} rows of the fit part, drawn by seed."
+        )
+    return write_bundle(
+        models_dir,
+        name,
+        detector=fitted.detector,
+        normaliser=fitted.normaliser,
+        calibration=fitted.calibration,
+        calibration_rows=dataset.take(fitted.split.cal),
+        seed=fitted.plan.seed,
+        data={
+            "dataset": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "records_left_out": dataset.n_rejected,
+            "rows_fitted": fitted.n_fit,
+            "fractions": asdict(fitted.plan.fractions) if fitted.plan.fractions else None,
+            "split": fitted.split.summary(dataset.times if dataset.order == "time" else None),
+        },
+        figures=figures.to_json() if figures else {},
+        notes=notes,
+    )
