@@ -11,6 +11,7 @@ from pipeline.features.base import UNKNOWN
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.uint16]
 
 LARGEST = 3.0e38
 """Greatest magnitude of a feature: what lies beyond is set to it, so that float32 stays finite."""
@@ -37,7 +38,7 @@ def single(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     return values.astype(np.float32)
 
 
-def codes(rows: pa.RecordBatch, name: str, vocabulary: tuple[str, ...]) -> npt.NDArray[np.uint16]:
+def codes(rows: pa.RecordBatch, name: str, vocabulary: tuple[str, ...]) -> Codes:
     """Return a text column as codes: i + 1 for `vocabulary[i]`, `UNKNOWN` for the rest and null."""
     found = pc.index_in(rows.column(name), value_set=_value_set(vocabulary))
     index = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)

@@ -24,8 +24,8 @@ import pyarrow as pa
 
 from connectors.records import CONN, FAILED_STATES, STATES
 from pipeline.features.address_classes import is_multicast, is_private
-from pipeline.features.arrays import Floats, Mask, addresses, codes, equals, is_null, numbers, ports, single
-from pipeline.features.base import About, Columns, Feature, FeatureSet
+from pipeline.features.arrays import Codes, Floats, Mask, addresses, codes, is_null, numbers, ports, single
+from pipeline.features.base import UNKNOWN, About, Columns, Feature, FeatureSet
 from pipeline.features.windows import WindowSpec
 
 WINDOWS = WindowSpec(widths_s=(10, 60))
@@ -38,41 +38,73 @@ SERVICES = tuple(
     """.split()  # noqa: SIM905 - many names read better as text
 )
 
-DNS_PORTS = (53,)
-SSH_PORTS = (22,)
-WEB_PORTS = (80, 443, 8080, 8443)
-MAIL_PORTS = (25, 110, 143, 465, 587, 993, 995)
+PORTS = {
+    "dns": (53,),
+    "ssh": (22,),
+    "web": (80, 443, 8080, 8443),
+    "mail": (25, 110, 143, 465, 587, 993, 995),
+}
 WELL_KNOWN_PORTS = 1024
+
+
+def _port_classes() -> npt.NDArray[np.uint8]:
+    """Return the class of each port: an index into `PORT_CLASSES`; the last entry is "no port"."""
+    classes = np.full((1 << 16) + 1, PORT_CLASSES.index("high"), dtype=np.uint8)
+    classes[:WELL_KNOWN_PORTS] = PORT_CLASSES.index("low")
+    for name, of_class in PORTS.items():
+        classes[list(of_class)] = PORT_CLASSES.index(name)
+    classes[-1] = PORT_CLASSES.index("none")
+    return classes
+
+
+PORT_CLASSES = ("none", "high", "low", *PORTS)
+CLASS_OF_PORT = _port_classes()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """The columns that several features need, read once a batch."""
+    """What several features need, read once a batch."""
 
     src_bytes: Floats
     dst_bytes: Floats
     src_packets: Floats
     dst_packets: Floats
-    dst_port: npt.NDArray[np.int32]
+    port_class: npt.NDArray[np.uint8]
+    transport: Codes
+    service: Codes
+    state: Codes
+    src_private: Mask
+    dst_private: Mask
     dns: Mask
     ssh: Mask
-    outbound: Mask
 
     @classmethod
     def read(cls, rows: pa.RecordBatch) -> "Flow":
         """Read `rows`, checked."""
-        dst_port = ports(rows, "dst_port")
-        inside, to_inside = (is_private(addresses(rows, name)) for name in ("src_ip", "dst_ip"))
+        port_class = CLASS_OF_PORT[ports(rows, "dst_port")]  # no port is -1: the last entry
+        service = codes(rows, "service", SERVICES)
         return cls(
             src_bytes=numbers(rows, "src_bytes"),
             dst_bytes=numbers(rows, "dst_bytes"),
             src_packets=numbers(rows, "src_packets"),
             dst_packets=numbers(rows, "dst_packets"),
-            dst_port=dst_port,
-            dns=np.isin(dst_port, DNS_PORTS) | equals(rows, "service", "dns"),
-            ssh=np.isin(dst_port, SSH_PORTS) | equals(rows, "service", "ssh"),
-            outbound=inside & ~to_inside,
+            port_class=port_class,
+            transport=codes(rows, "protocol", TRANSPORTS),
+            service=service,
+            state=codes(rows, "state", STATES),
+            src_private=is_private(addresses(rows, "src_ip")),
+            dst_private=is_private(addresses(rows, "dst_ip")),
+            dns=(port_class == PORT_CLASSES.index("dns")) | _has(service, SERVICES, "dns"),
+            ssh=(port_class == PORT_CLASSES.index("ssh")) | _has(service, SERVICES, "ssh"),
         )
+
+
+def _has(found: Codes, vocabulary: tuple[str, ...], *names: str) -> Mask:
+    """Return where a category is one of `names`."""
+    mask: Mask = np.zeros(found.shape, dtype=np.bool_)
+    for name in names:
+        mask |= found == vocabulary.index(name) + UNKNOWN + 1
+    return mask
 
 
 def _per(part: Floats, whole: Floats) -> Floats:
@@ -113,7 +145,7 @@ def _numbers(rows: pa.RecordBatch, flow: Flow) -> Columns:
         "src_packet_size": _per(flow.src_bytes, flow.src_packets),
         "dst_packet_size": _per(flow.dst_bytes, flow.dst_packets),
         "sent_share": _per(flow.src_bytes, flow.src_bytes + flow.dst_bytes),
-        "outbound_bytes": np.where(flow.outbound, flow.src_bytes, 0.0),
+        "outbound_bytes": np.where(flow.src_private & ~flow.dst_private, flow.src_bytes, 0.0),
         "dns_bytes": np.where(flow.dns, flow.src_bytes, 0.0),
     }
 
@@ -136,23 +168,21 @@ YES_NO = (
 
 
 def _yes_no(rows: pa.RecordBatch, flow: Flow) -> Columns:
-    web, mail = np.isin(flow.dst_port, WEB_PORTS), np.isin(flow.dst_port, MAIL_PORTS)
-    low = (flow.dst_port >= 0) & (flow.dst_port < WELL_KNOWN_PORTS)
-    dst = addresses(rows, "dst_ip")
+    web, mail, low = (flow.port_class == PORT_CLASSES.index(name) for name in ("web", "mail", "low"))
     return {
         "one_way": is_null(rows, "dst_bytes") | is_null(rows, "dst_packets"),
-        "failed": equals(rows, "state", *FAILED_STATES),
-        "reset": equals(rows, "state", "reset"),
-        "is_udp": equals(rows, "protocol", "udp"),
-        "is_icmp": equals(rows, "protocol", "icmp", "icmp6", "ipv6-icmp"),
+        "failed": _has(flow.state, STATES, *FAILED_STATES),
+        "reset": _has(flow.state, STATES, "reset"),
+        "is_udp": _has(flow.transport, TRANSPORTS, "udp"),
+        "is_icmp": _has(flow.transport, TRANSPORTS, "icmp", "icmp6", "ipv6-icmp"),
         "is_dns": flow.dns,
         "is_ssh": flow.ssh,
         "is_web": web,
         "is_mail": mail,
-        "is_low_port": low & ~(flow.dns | flow.ssh | web | mail),
-        "src_private": is_private(addresses(rows, "src_ip")),
-        "dst_private": is_private(dst),
-        "dst_multicast": is_multicast(dst),
+        "is_low_port": low,
+        "src_private": flow.src_private,
+        "dst_private": flow.dst_private,
+        "dst_multicast": is_multicast(addresses(rows, "dst_ip")),
     }
 
 
@@ -161,14 +191,6 @@ CATEGORIES = (
     Feature(name="service", kind="categorical", vocabulary=SERVICES, text="service"),
     Feature(name="state", kind="categorical", vocabulary=STATES, text="state of the connection"),
 )
-
-
-def _categories(rows: pa.RecordBatch) -> Columns:
-    return {
-        "transport": codes(rows, "protocol", TRANSPORTS),
-        "service": codes(rows, "service", SERVICES),
-        "state": codes(rows, "state", STATES),
-    }
 
 
 @dataclass(frozen=True)
@@ -285,7 +307,11 @@ def compute(rows: pa.RecordBatch, windows: npt.NDArray[np.int64] | None) -> Colu
         raise ValueError("conn: compute was called without windows; run rows through LaneFeatures")
     flow = Flow.read(rows)
     plain = {**_numbers(rows, flow), **_yes_no(rows, flow), **_window_columns(windows, flow)}
-    return {name: single(values) for name, values in plain.items()} | dict(_categories(rows))
+    return {name: single(values) for name, values in plain.items()} | {
+        "transport": flow.transport,
+        "service": flow.service,
+        "state": flow.state,
+    }
 
 
 CONN_FEATURES = FeatureSet(
