@@ -362,6 +362,9 @@ def _validated(values: dict[Any, Any]) -> tuple[Settings | None, list[tuple[tupl
     except PydanticError as error:
         return None, settings_layers.mistakes(error, Settings)
     found: list[tuple[tuple[str, ...], str]] = []
+    if settings.writer.sensor_lanes and settings.writer.lane_by != "sensor":
+        text = f"set with lane_by {settings.writer.lane_by}, which spreads sensors over lanes; keep one"
+        found.append((("writer", "sensor_lanes"), f"writer.sensor_lanes: {text}"))
     for sensor, lane in settings.writer.sensor_lanes.items():
         if lane >= settings.topics.lanes:
             path = ("writer", "sensor_lanes", sensor)

@@ -1,0 +1,27 @@
+"""`weir lint`: every mistake of a settings file at once."""
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.options import examples
+
+
+@click.command(epilog=examples("weir lint weir.yaml"))
+@click.argument("config", type=click.Path(path_type=Path))
+def lint(*, config: Path) -> None:
+    """Check a settings file and show every mistake, each with its dotted path.
+
+    Looks at the file alone: no environment, no broker, no models (weir doctor does). Exit code 1 if
+    there is a mistake.
+    """
+    from pipeline import settings
+    from pipeline.topic_plan import conflicts
+
+    problems = settings.lint(config) or conflicts(settings.load_settings(config, env={}))
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        click.echo(f"{config}: {len(problems)} mistake{'s' * (len(problems) > 1)}", err=True)
+        raise click.exceptions.Exit(1)
+    click.echo(f"{config}: good")

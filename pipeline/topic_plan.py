@@ -1,0 +1,65 @@
+"""Which topics an installation needs, and whether its settings fit together."""
+
+import re
+
+from connectors.topics import Topics, TopicSpec
+from pipeline.errors import FeatureSetError
+from pipeline.settings import Settings
+
+MS_PER_HOUR = 3_600_000
+
+
+def topic_specs(settings: Settings) -> list[TopicSpec]:
+    """Return the topics of the configured feature set and panel, in the order of a flow's way."""
+    planned = settings.topics
+    topics = Topics(planned.prefix)
+
+    def spec(name: str, partitions: int, retention_h: float) -> TopicSpec:
+        return TopicSpec(
+            name=name,
+            partitions=partitions,
+            replication_factor=planned.replication_factor,
+            retention_ms=round(retention_h * MS_PER_HOUR),
+        )
+
+    features = topics.features(settings.features.feature_set)
+    detections = topics.detections(settings.panel.name)
+    return [
+        spec(topics.flows, planned.lanes, planned.flows_retention_h),
+        spec(features, planned.lanes, planned.features_retention_h),
+        spec(detections, planned.lanes, planned.detections_retention_h),
+        # One partition each: few messages, and their readers want one order.
+        spec(topics.alerts, 1, planned.alerts_retention_h),
+        spec(topics.dead_letters, 1, planned.dead_letters_retention_h),
+    ]
+
+
+def owned(prefix: str, names: list[str]) -> list[str]:
+    """Return the topics of an installation among `names`, those of every feature set and panel included.
+
+    Examples
+    --------
+    >>> owned("weir", ["weir.flows.v1", "weir.test.flows.v1", "weir.features.conn.v1", "weirs.alerts.v1"])
+    ['weir.flows.v1', 'weir.features.conn.v1']
+    """
+    kinds = r"(flows|alerts|dead-letters|(features|detections)\.[^/]+)"
+    pattern = re.compile(rf"{re.escape(prefix)}\.{kinds}\.v1")
+    return [name for name in names if pattern.fullmatch(name)]
+
+
+def conflicts(settings: Settings) -> list[str]:
+    """Return what cannot work together although each setting alone is good."""
+    from pipeline.features.feature_sets import feature_set
+
+    try:
+        chosen = feature_set(settings.features.feature_set)
+    except FeatureSetError as error:
+        return [f"features.feature_set: {error}"]
+    if settings.writer.lane_by != "sensor" and chosen.windows is not None:
+        problem = (
+            f"writer.lane_by: {settings.writer.lane_by} does not go with feature set {chosen.name}: it has "
+            "windows by source, by destination and by pair, and each must see all its flows in one lane; "
+            "set writer.lane_by to sensor, or use a feature set without windows"
+        )
+        return [problem]
+    return []
