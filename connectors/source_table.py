@@ -164,7 +164,8 @@ def _layout_of(path: Path, names: list[str], dataset: Dataset) -> Layout:
     layout = layouts.matching(names, dataset.layouts)
     if layout is None:
         raise layouts.wrong_names(str(path), names, dataset.layouts)
-    repeated = {name for name in names if names.count(name) > 1}
-    if repeated:
-        raise SourceError(f"{path}: column {min(repeated)} occurs twice, expected once")
+    canonical = [layout.canonical(name) for name in names]
+    repeated = next((name for name in canonical if canonical.count(name) > 1), None)
+    if repeated is not None:
+        raise SourceError(f"{path}: column {repeated} occurs twice, expected once")
     return layout
