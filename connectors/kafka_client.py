@@ -1,12 +1,13 @@
 """Clients of kafka-python, with every failure as one sentence."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import kafka.errors
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.net.compat import KafkaNetClient
 
 from connectors.errors import BrokerError
 from connectors.kafka_settings import KafkaSettings
@@ -49,34 +50,49 @@ def sentence(settings: KafkaSettings, doing: str, error: BaseException) -> str:
     return f"cannot {doing} at {settings.servers}: {text}"
 
 
+def _connected(settings: KafkaSettings, kind: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """Return a client that has reached a broker; one that has not leaves nothing running.
+
+    kafka-python would go on trying in a thread of the client that nobody got.
+    """
+    opened: list[Any] = []
+
+    def network(**configs: Any) -> Any:
+        opened.append(KafkaNetClient(**configs))
+        return opened[-1]
+
+    try:
+        with broker_errors(settings, "reach Kafka"):
+            return kind(kafka_client=network, **settings.client_options(), **options)
+    except BaseException:
+        for client in opened:
+            client.close()
+        raise
+
+
 def admin(settings: KafkaSettings) -> Any:
     """Return an admin client; at most `connect_timeout_s` later there is an error."""
-    with broker_errors(settings, "reach Kafka"):
-        return KafkaAdminClient(**settings.client_options())
+    return _connected(settings, KafkaAdminClient, {})
 
 
 def consumer(settings: KafkaSettings, **options: Any) -> Any:
     """Return a consumer without a group, which never commits."""
-    with broker_errors(settings, "reach Kafka"):
-        return KafkaConsumer(
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            allow_auto_create_topics=False,
-            **settings.client_options(),
-            **options,
-        )
+    fixed = {
+        "group_id": None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "allow_auto_create_topics": False,
+    }
+    return _connected(settings, KafkaConsumer, fixed | options)
 
 
 def producer(settings: KafkaSettings, **options: Any) -> Any:
     """Return an idempotent producer that waits for all replicas."""
-    with broker_errors(settings, "reach Kafka"):
-        return KafkaProducer(
-            enable_idempotence=True,
-            acks="all",
-            allow_auto_create_topics=False,
-            delivery_timeout_ms=round(settings.delivery_timeout_s * 1000),
-            max_block_ms=round(settings.request_timeout_s * 1000),
-            **settings.client_options(),
-            **options,
-        )
+    fixed = {
+        "enable_idempotence": True,
+        "acks": "all",
+        "allow_auto_create_topics": False,
+        "delivery_timeout_ms": round(settings.delivery_timeout_s * 1000),
+        "max_block_ms": round(settings.request_timeout_s * 1000),
+    }
+    return _connected(settings, KafkaProducer, fixed | options)
