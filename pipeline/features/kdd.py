@@ -102,10 +102,12 @@ FEATURES = (*CONTENT, *RECENT, *map(_of_host, OF_HOST))
 
 
 def compute(rows: pa.RecordBatch, _windows: npt.NDArray[np.int64] | None) -> Columns:
-    """Return the 41 KDD columns as features."""
-    return {
-        f.name: codes(rows, f.name, f.vocabulary)
-        if f.kind == "categorical"
-        else single(numbers(rows, f.name))
-        for f in FEATURES
-    }
+    """Return the 41 KDD columns as features; a yes/no column is 1 for any count above 0."""
+    return {feature.name: _column(rows, feature) for feature in FEATURES}
+
+
+def _column(rows: pa.RecordBatch, feature: Feature) -> npt.NDArray[np.generic]:
+    if feature.kind == "categorical":
+        return codes(rows, feature.name, feature.vocabulary)
+    values = numbers(rows, feature.name)
+    return single(values > 0 if feature.kind == "binary" else values)

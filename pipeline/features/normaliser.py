@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,23 +24,17 @@ import pyarrow as pa
 
 from pipeline.errors import BundleError, FeatureSetError, PipelineError
 from pipeline.features.base import UNKNOWN, Feature, FeatureSet
+from pipeline.features.statistics import CategoryStats, NumberStats, Scaling, Stats, statistics, transformed
 
 Floats = npt.NDArray[np.float64]
 Rows: TypeAlias = "pa.RecordBatch | pa.Table"
-Scaling = Literal["standard", "minmax"]
 
 FORMAT = 1
 LIMITS: dict[Scaling, float] = {"standard": 1e4, "minmax": 10.0}
 """Where a scaled value is cut: its square and its products stay exact enough to compare."""
 
-SD_FLOOR = 1e-3
-"""Least standard deviation, as a share of the range seen in `fit`."""
-
-TOLERANCE = 1e-6
-"""Relative difference that counts as none: features travel as float32."""
-
-LARGEST_LOG = 88.0
-"""exp of this is the largest feature, about."""
+LARGEST_LOG = 88.75
+"""log1p of no feature is larger: features are float32."""
 
 OTHER = "(other)"
 """Name of the category that holds what the vocabulary, or `fit`, does not know."""
@@ -61,41 +55,6 @@ class MatrixColumn:
     def label(self) -> str:
         """Name for people: `src_bytes`, `service=http`."""
         return self.feature if self.category is None else f"{self.feature}={self.category}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumberStats:
-    """What `fit` saw of a numeric or yes/no feature."""
-
-    low: float  # least and greatest raw value
-    high: float
-    centre: float  # of the transformed value
-    scale: float
-
-    @property
-    def tolerance(self) -> float:
-        """How far outside [low, high] a raw value still counts as inside."""
-        return TOLERANCE * max(abs(self.low), abs(self.high))
-
-    @property
-    def constant(self) -> bool:
-        """Whether there is nothing to learn from this feature."""
-        return self.high - self.low <= self.tolerance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CategoryStats:
-    """What `fit` saw of a categorical feature."""
-
-    seen: tuple[int, ...]  # codes, rising
-
-    @property
-    def constant(self) -> bool:
-        """Whether there was one category only."""
-        return len(self.seen) == 1
-
-
-Stats = NumberStats | CategoryStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +106,7 @@ class Normaliser:
         """
         if features.num_rows < 2:
             raise PipelineError(f"{feature_set.name}: {features.num_rows} rows to fit on, expected 2 or more")
-        stats = tuple(_stats(f, _values(features, f.name), scaling) for f in feature_set.features)
+        stats = tuple(statistics(f, _values(features, f.name), scaling) for f in feature_set.features)
         made = cls(feature_set=feature_set, kinds=kinds, scaling=scaling, stats=stats)
         if not made.columns:
             wanted = ", ".join(sorted(kinds))
@@ -209,7 +168,7 @@ class Normaliser:
 
     def _scaled(self, feature: Feature, stats: NumberStats, values: npt.NDArray[Any]) -> Floats:
         limit = LIMITS[self.scaling]
-        scaled = (_transformed(feature, values) - stats.centre) / stats.scale
+        scaled = (transformed(feature, values) - stats.centre) / stats.scale
         return np.clip(scaled, -limit, limit, out=scaled)
 
     def moved(self, rows: Rows) -> Moved:
@@ -287,12 +246,10 @@ class Normaliser:
         try:
             content = json.loads(text)
             _check_same_set(content["feature_set"], feature_set)
-            if content["format"] != FORMAT:
-                raise BundleError(f"normaliser: format {content['format']!r}, this version reads {FORMAT}")
             return cls(
                 feature_set=feature_set,
                 kinds=frozenset(content["kinds"]),
-                scaling=content["scaling"],
+                scaling=_read_scaling(content),
                 stats=tuple(_read_stats(content["features"], feature_set)),
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -309,12 +266,20 @@ def _check_same_set(fitted_with: str, feature_set: FeatureSet) -> None:
         )
 
 
+def _read_scaling(content: dict[str, Any]) -> Scaling:
+    version, scaling = content["format"], content["scaling"]
+    if version != FORMAT or scaling not in LIMITS:
+        known = " or ".join(LIMITS)
+        raise ValueError(f"format {version!r} and scaling {scaling!r}, expected {FORMAT} and {known}")
+    return cast("Scaling", scaling)
+
+
 def _read_stats(read: list[dict[str, Any]], feature_set: FeatureSet) -> Iterator[Stats]:
     for feature, values in zip(feature_set.features, read, strict=True):
         if values.pop("name") != feature.name:
             raise ValueError(f"features are not those of {feature_set.name} in order")
         if feature.kind == "categorical":
-            yield CategoryStats(seen=tuple(values["seen"]))
+            yield CategoryStats(seen=tuple(values["seen"])).within(len(feature.vocabulary))
         else:
             yield NumberStats(**values)
 
@@ -324,27 +289,6 @@ def _values(rows: Rows, name: str) -> npt.NDArray[Any]:
     if isinstance(column, pa.ChunkedArray):
         return np.asarray(column.to_numpy())
     return np.asarray(column.to_numpy(zero_copy_only=False))
-
-
-def _transformed(feature: Feature, values: npt.NDArray[Any]) -> Floats:
-    wide = values.astype(np.float64)
-    if feature.transform == "none":
-        return wide
-    return np.copysign(np.log1p(np.abs(wide)), wide)
-
-
-def _stats(feature: Feature, values: npt.NDArray[Any], scaling: Scaling) -> Stats:
-    if feature.kind == "categorical":
-        return CategoryStats(seen=tuple(np.unique(values).tolist()))
-    low, high = float(values.min()), float(values.max())
-    moved = _transformed(feature, values)
-    least, span = float(moved.min()), float(np.ptp(moved))
-    if span == 0:
-        return NumberStats(low=low, high=high, centre=least, scale=1.0)
-    if scaling == "minmax":
-        return NumberStats(low=low, high=high, centre=least, scale=span)
-    scale = max(float(moved.std()), SD_FLOOR * span)
-    return NumberStats(low=low, high=high, centre=float(moved.mean()), scale=scale)
 
 
 def _shown(stats: CategoryStats) -> tuple[int, ...]:
