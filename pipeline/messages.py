@@ -37,7 +37,7 @@ class FeaturesHeaders:
     marks: dict[str, int] = field(default_factory=dict)  # source id -> position after the last row seen
     dead: int = 0  # rows that went to the dead letters
     repeated: int = 0  # rows dropped because their source position had been seen
-    skipped: bool = False  # dead-lettered whole: warm-up skips this flows message too
+    skipped: tuple[int, ...] = ()  # flows offsets from `low` on that warm-up must skip
     flush: bool = False
 
     def to_kafka(self) -> Headers:
@@ -52,7 +52,7 @@ class FeaturesHeaders:
                 "weir-marks": json.dumps(self.marks, separators=(",", ":")),
                 "weir-dead": self.dead,
                 "weir-repeated": self.repeated,
-                "weir-skipped": int(self.skipped),
+                "weir-skipped": ",".join(map(str, self.skipped)),
                 "weir-flush": int(self.flush),
             }
         )
@@ -69,6 +69,7 @@ class FeaturesHeaders:
         read = _Reader(headers)
         clock, clock_end = read.integers("weir-clock", 2)
         offset, low_clock, seq = read.integers("weir-low", 3)
+        skipped = read.text("weir-skipped")
         return cls(
             feature_set=read.text("weir-feature-set"),
             rows=read.integer("weir-rows"),
@@ -79,7 +80,7 @@ class FeaturesHeaders:
             marks=read.json("weir-marks"),
             dead=read.integer("weir-dead"),
             repeated=read.integer("weir-repeated"),
-            skipped=bool(read.integer("weir-skipped")),
+            skipped=tuple(map(int, skipped.split(","))) if skipped else (),
             flush=bool(read.integer("weir-flush")),
         )
 
@@ -91,12 +92,14 @@ class DetectionsHeaders:
     panel: dict[str, Any]  # Panel.card(): name, alpha, fusion, feature set, models
     rows: int  # n_scored
     flagged: int
+    input_offset: int  # of the features message that this one answers
     flows_offset: int
     clock_us: int
     clock_end_us: int
     histogram: tuple[int, ...] = ()  # of -log10(p), bins of 1: [0, 1), [1, 2) ... last one open
     dead: int = 0  # rows dead-lettered by the features worker and this one
     flush: bool = False
+    begins: bool = False  # no answer but the mark from which a new panel reads
 
     def to_kafka(self) -> Headers:
         """Return Kafka headers."""
@@ -105,11 +108,13 @@ class DetectionsHeaders:
                 "weir-panel": json.dumps(self.panel, separators=(",", ":"), sort_keys=True),
                 "weir-rows": self.rows,
                 "weir-flagged": self.flagged,
+                "weir-input-offset": self.input_offset,
                 "weir-flows-offset": self.flows_offset,
                 "weir-clock": f"{self.clock_us},{self.clock_end_us}",
                 "weir-histogram": ",".join(map(str, self.histogram)),
                 "weir-dead": self.dead,
                 "weir-flush": int(self.flush),
+                "weir-begins": int(self.begins),
             }
         )
 
@@ -129,12 +134,14 @@ class DetectionsHeaders:
             panel=read.json("weir-panel"),
             rows=read.integer("weir-rows"),
             flagged=read.integer("weir-flagged"),
+            input_offset=read.integer("weir-input-offset"),
             flows_offset=read.integer("weir-flows-offset"),
             clock_us=clock,
             clock_end_us=clock_end,
             histogram=tuple(map(int, histogram.split(","))) if histogram else (),
             dead=read.integer("weir-dead"),
             flush=bool(read.integer("weir-flush")),
+            begins=bool(read.integer("weir-begins")),
         )
 
 

@@ -51,7 +51,7 @@ class LaneFeatures:
     @property
     def oldest_seq(self) -> int:
         """Position of the oldest row that an open window still holds; `seq` if there is none."""
-        return self._windows.oldest if self._windows else self._seq
+        return self._windows.oldest() if self._windows else self._seq
 
     @property
     def n_late(self) -> int:

@@ -3,13 +3,18 @@
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from connectors.base import Reject
+from connectors.dead_letters import DeadLetter
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.kafka_settings import KafkaSettings
+from connectors.kafka_writer import FlowsWriter, WriterOptions
 from connectors.records import CONN, TIME
+from connectors.source_memory import MemorySource
 from connectors.topics import Topics, TopicSpec
 from connectors.wire import FlowsHeaders, decode
 
@@ -83,3 +88,35 @@ def flow_ids(settings: KafkaSettings, topic: str) -> list[str]:
     """Return the ids of all flows in a topic, lane by lane."""
     found = flow_messages(settings, topic)
     return [flow_id for _, _, rows in found for flow_id in rows.column("flow_id").to_pylist()]
+
+
+def conn_source(n: int, *, n_rejects: int = 20) -> MemorySource:
+    """Return `n` records of three sensors, the same each time, with bad ones among them."""
+    places = sorted({(i + 1) * n // (n_rejects + 1) for i in range(n_rejects)})
+    rejects = [Reject(position=at, raw=b"bad %d" % at, reason="bad_line", detail="bad") for at in places]
+    return MemorySource(conn_rows(n - len(rejects), sensors=("s1", "s2", "s3")), rejects=rejects)
+
+
+def write_all(settings: KafkaSettings, topics: Topics, source: MemorySource, **options: Any) -> FlowsWriter:
+    """Write what is missing of a source, flush, and return the closed writer."""
+    with open_writer(settings, topics, source, **options) as writer:
+        for chunk in source.chunks(writer.start):
+            writer.write(chunk)
+        writer.finish()
+    return writer
+
+
+def open_writer(settings: KafkaSettings, topics: Topics, source: MemorySource, **options: Any) -> FlowsWriter:
+    """Return a writer for a source."""
+    return FlowsWriter(
+        settings,
+        topics,
+        source_id=source.source_id,
+        record_type=source.record_type,
+        options=WriterOptions(**options),
+    )
+
+
+def dead_letters(settings: KafkaSettings, topics: Topics) -> list[DeadLetter]:
+    """Return all dead letters, repeats too."""
+    return [DeadLetter.from_kafka(m.headers, m.value) for m in whole_log(settings, topics.dead_letters)]

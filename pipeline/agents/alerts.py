@@ -1,0 +1,139 @@
+"""The alerts stage: verdicts in, grouped and worded alerts out."""
+
+from collections import Counter
+from dataclasses import replace
+
+from connectors.errors import RecordError
+from connectors.kafka_reader import KafkaReader, Message
+from connectors.topics import Topics
+from connectors.wire import decode
+from pipeline.agents.features import letter_out, whole_letter
+from pipeline.agents.lane import Out, Restored, Step, Tally
+from pipeline.alert import alert_headers, make_alert, severity
+from pipeline.errors import JournalError
+from pipeline.grouping import Grouper, bucket_of
+from pipeline.messages import DetectionsHeaders
+from pipeline.publication import Publication
+from pipeline.settings import GroupingSettings
+
+STAGE = "alerts"
+
+READ_BACK = 64
+"""Messages read at a time on the way back to the beginning of the current bucket."""
+
+
+class AlertsLane:
+    """The open alert groups of one lane.
+
+    Alerts have ids that follow from the log, so the topic needs no journal: after a restart the
+    groups of the current bucket are fed again and what they publish is thrown away.
+    """
+
+    def __init__(self, role: "AlertsRole", partition: int, *, done: int, answered: int) -> None:
+        self.done = done
+        self._role = role
+        self._partition = partition
+        self._answered = answered  # greatest flows offset that has been fed
+        settings = role.grouping
+        self._grouper = Grouper(
+            partition, bucket_s=settings.bucket_s, first=settings.first, enabled=settings.enabled
+        )
+
+    def warm(self, message: Message) -> None:
+        """Feed a message whose alerts are already published."""
+        self._feed(message)
+
+    def process(self, message: Message) -> Step:
+        """Return the alerts that a detections message brings about."""
+        try:
+            return self._feed(message)
+        except RecordError as error:
+            return self.refuse(message, error.reason, error.detail)
+        except JournalError as error:
+            return self.refuse(message, "not_detections", str(error))
+        except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
+            step = self.refuse(message, "failed", f"{type(error).__name__}: {error}")
+            return replace(step, broken=True)
+
+    def refuse(self, message: Message, reason: str, detail: str) -> Step:
+        """Dead-letter a detections message whole."""
+        letter = whole_letter(message, STAGE, reason, detail)
+        outs = (letter_out(letter, self._role.topics),)
+        return Step(outs=outs, tally=Tally(dead={reason: letter.rows}))
+
+    def _feed(self, message: Message) -> Step:
+        headers = DetectionsHeaders.from_kafka(message.headers)
+        if headers.begins or headers.flows_offset <= self._answered:
+            return Step()
+        rows = decode(message.value)
+        published = self._grouper.feed(rows, headers)
+        self._answered = headers.flows_offset
+        outs = tuple(self._out(publication, message) for publication in published)
+        return Step(outs=outs, tally=_tally(published, rows.num_rows, headers))
+
+    def _out(self, publication: Publication, message: Message) -> Out:
+        alert = make_alert(publication)
+        headers = alert_headers(
+            alert.id,
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            row=publication.row,
+        )
+        return Out(topic=self._role.topics.alerts, key=alert.id.encode(), value=alert.body, headers=headers)
+
+
+def _tally(published: list[Publication], n_rows: int, headers: DetectionsHeaders) -> Tally:
+    severities = Counter(str(severity(publication.flow.p_value)) for publication in published)
+    single = sum(not publication.is_summary for publication in published)
+    return Tally(
+        rows=n_rows, clock_us=headers.clock_end_us, grouped=n_rows - single, severities=dict(severities)
+    )
+
+
+class AlertsRole:
+    """The alerts stage of one panel."""
+
+    name = STAGE
+
+    def __init__(self, panel: str, topics: Topics, grouping: GroupingSettings) -> None:
+        self.topics = topics
+        self.grouping = grouping
+        self.input_topic = topics.detections(panel)
+        self.group = f"{topics.prefix}-alerts-{panel}"
+        self.lane_topics: tuple[str, ...] = (self.input_topic,)
+        self.topics_used: tuple[str, ...] = (self.input_topic, topics.alerts, topics.dead_letters)
+
+    def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
+        """Read back to the beginning of the bucket that is open before `upto`."""
+        begin, _ = reader.offsets(self.input_topic)[partition]
+        start, answered = self._bucket_start(reader, partition, begin, upto)
+        lane = AlertsLane(self, partition, done=upto - 1, answered=answered)
+        return Restored(lane=lane, start=start)
+
+    def _bucket_start(self, reader: KafkaReader, partition: int, begin: int, upto: int) -> tuple[int, int]:
+        """Return the offset to feed from, and the greatest flows offset before it.
+
+        The way back ends at the first message that lies wholly in an earlier bucket and directly
+        before the rest by its flows offset: a zombie's late repeat is old but not the border.
+        """
+        open_bucket: int | None = None
+        lowest: int | None = None
+        stop = upto
+        while stop > begin:
+            block = list(reader.read_range(self.input_topic, partition, max(begin, stop - READ_BACK), stop))
+            for message in reversed(block):
+                headers = DetectionsHeaders.from_kafka(message.headers)
+                bucket = bucket_of(headers.clock_end_us, self.grouping.bucket_s)
+                if open_bucket is None or lowest is None:
+                    open_bucket, lowest = bucket, headers.flows_offset
+                elif bucket < open_bucket and headers.flows_offset + 1 >= lowest:
+                    return message.offset + 1, headers.flows_offset
+                open_bucket = max(open_bucket, bucket)
+                lowest = min(lowest, headers.flows_offset)
+            stop -= READ_BACK
+        return begin, -1
+
+    def try_out(self, message: Message) -> None:
+        """Group and word `message`."""
+        AlertsLane(self, message.partition, done=-1, answered=-1).process(message)

@@ -1,0 +1,209 @@
+"""One worker process: a Faust app with one agent, its metrics, its watchdog."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import faust
+import structlog
+from faust.types import TP, StreamT
+
+from connectors.kafka_reader import KafkaReader, Message
+from connectors.publish import publish
+from connectors.topics import TopicAdmin
+from pipeline.agents import trial
+from pipeline.agents.attempts import Attempts
+from pipeline.agents.carrier import EXIT_AGAIN, Carrier
+from pipeline.agents.detect import DetectRole
+from pipeline.agents.lane import Out, Role
+from pipeline.agents.meter import Meter
+from pipeline.agents.roles import Begin, build_role
+from pipeline.agents.security import broker_credentials
+from pipeline.agents.watchdog import Lags, Watchdog
+from pipeline.errors import PipelineError
+from pipeline.health import HealthServer
+from pipeline.metrics import Metrics
+from pipeline.settings import Settings
+
+log = structlog.get_logger()
+
+MESSAGE_MAX_BYTES = 8 * 1024 * 1024
+"""What the topics allow in one message."""
+
+
+@dataclass(slots=True)
+class Assignment:
+    """Which lanes this process works on, as the group last said."""
+
+    partitions: frozenset[int] = frozenset()
+    joined: bool = False
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def set(self, partitions: frozenset[int]) -> None:
+        """Take over a new assignment."""
+        self.partitions = partitions
+        self.joined = True
+        self.metrics.partitions_assigned.set(len(partitions))
+
+
+def run_worker(stage: str, settings: Settings, *, begin: Begin = "latest") -> None:
+    """Run one stage until SIGTERM or SIGINT; does not return.
+
+    Raises
+    ------
+    PipelineError, ConnectorError
+        Before anything is consumed: missing topics or models, an unreachable broker, a used port.
+    """
+    role = build_role(stage, settings, begin=begin)
+    _require_topics(role, settings)
+    reader = KafkaReader(settings.kafka)
+    worker = _Worker(role, reader, settings)
+    if isinstance(role, DetectRole):
+        _write_first_marks(role, reader, settings)
+    worker.run()
+
+
+def _require_topics(role: Role, settings: Settings) -> None:
+    """Refuse to start where a topic is missing or the partition counts differ."""
+    with TopicAdmin(settings.kafka) as admin:
+        present = admin.partitions(role.topics_used)
+    missing = sorted(set(role.topics_used) - set(present))
+    if missing:
+        raise PipelineError(f"missing topics {', '.join(missing)}; create them with: weir topics create")
+    lanes = {topic: count for topic, count in present.items() if topic in role.lane_topics}
+    if len(set(lanes.values())) > 1:
+        raise PipelineError(
+            f"topics of one prefix need the same number of partitions, found {lanes}; delete and create them"
+        )
+
+
+def _write_first_marks(role: DetectRole, reader: KafkaReader, settings: Settings) -> None:
+    marks = role.first_marks(reader)
+    if marks:
+        publish(settings.kafka, [(out.topic, out.partition, out.value, out.headers) for out in marks])
+        log.info("panel_begins", panel=role.card["name"], lanes=len(marks))
+
+
+class _Worker:
+    """The parts of a worker process, wired."""
+
+    def __init__(self, role: Role, reader: KafkaReader, settings: Settings) -> None:
+        self._role = role
+        self._settings = settings
+        self._metrics = Metrics()
+        self._assignment = Assignment(metrics=self._metrics)
+        if isinstance(role, DetectRole):
+            self._metrics.set_models(role.card["models"])
+        self._app = _faust_app(role, settings)
+        self._carrier = Carrier(
+            role,
+            reader,
+            self._send,
+            Attempts(settings.worker.state_dir / role.group, limit=settings.worker.poison_attempts),
+            Meter(role.name, self._metrics),
+            lambda message: trial.survives(role.name, settings, message),
+        )
+        self._look_reader = KafkaReader(settings.kafka)  # the watchdog's own: it runs in another thread
+        self._watchdog = Watchdog(settings.worker.watchdog_s, self._look, exit_code=EXIT_AGAIN)
+        self._wire()
+
+    def run(self) -> None:
+        worker = self._settings.worker
+        if worker.port is not None:
+            health = HealthServer(
+                worker.host, worker.port, self._metrics.registry, lambda: None, self._missing
+            ).start()
+            log.info("health_listening", port=health.port)
+        self._watchdog.start()
+        log.info("worker_started", stage=self._role.name, group=self._role.group, pid=os.getpid())
+        faust.Worker(
+            self._app, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="WARN"
+        ).execute_from_commandline()
+
+    def _wire(self) -> None:
+        app = self._app
+        topic = app.topic(
+            self._role.input_topic,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+        )
+        carrier, assignment = self._carrier, self._assignment
+
+        @app.agent(topic, name=self._role.name, concurrency=1)
+        async def carry(stream: StreamT[bytes]) -> None:
+            # Plain iteration, never take() or noack(): both commit past a batch whose body raised.
+            async for event in stream.events():
+                await carrier.carry(_message(event))
+
+        @app.on_partitions_revoked.connect(weak=False)
+        async def revoked(_app: object, revoked: set[TP], **_: object) -> None:  # noqa: ARG001 Faust's name
+            carrier.forget()
+
+        @app.on_partitions_assigned.connect(weak=False)
+        async def assigned(_app: object, assigned: set[TP], **_: object) -> None:
+            mine = frozenset(tp.partition for tp in assigned if tp.topic == self._role.input_topic)
+            assignment.set(mine)
+            log.info("lanes_assigned", stage=self._role.name, lanes=sorted(mine))
+
+    async def _send(self, out: Out) -> None:
+        """Publish a message; returns when all replicas have it."""
+        sent = await self._app.producer.send(out.topic, out.key, out.value, out.partition, None, out.headers)
+        await sent
+
+    def _look(self) -> tuple[int, Lags, frozenset[int]]:
+        topic = self._role.input_topic
+        ends = {partition: end for partition, (_, end) in self._look_reader.offsets(topic).items()}
+        committed = self._look_reader.committed(self._role.group, topic)
+        lags = {partition: end - committed.get(partition, 0) for partition, end in ends.items()}
+        self._metrics.set_lag({(topic, p): lags[p] for p in self._assignment.partitions if p in lags})
+        return self._carrier.beats, lags, self._assignment.partitions
+
+    def _missing(self) -> list[str]:
+        return [] if self._assignment.joined else [f"group {self._role.group} has assigned no lanes yet"]
+
+
+def _faust_app(role: Role, settings: Settings) -> faust.App:
+    """Return the app; every setting that differs from the default has its reason in ARCHITECTURE.md."""
+    worker = settings.worker
+    bootstrap = settings.kafka.bootstrap_servers
+    return faust.App(
+        role.group,
+        broker=[f"kafka://{server}" for server in bootstrap],
+        broker_credentials=broker_credentials(settings.kafka),
+        broker_session_timeout=worker.session_timeout_s,
+        broker_heartbeat_interval=worker.session_timeout_s / 3,
+        broker_commit_interval=worker.commit_interval_s,
+        broker_max_poll_records=worker.stream_buffer,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=max(worker.fetch_max_bytes, MESSAGE_MAX_BYTES),
+        stream_buffer_maxsize=worker.stream_buffer,
+        stream_wait_empty=True,
+        processing_guarantee="at_least_once",
+        producer_acks=-1,
+        producer_linger=0,
+        producer_max_request_size=MESSAGE_MAX_BYTES,
+        producer_compression_type=None,
+        store="memory://",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        table_standby_replicas=0,
+        datadir=str(worker.state_dir / role.group / "faust"),
+    )
+
+
+def _message(event: faust.EventT[bytes]) -> Message:
+    message = event.message
+    headers = message.headers
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    return Message(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp_ms=int((message.timestamp or 0) * 1000),
+        key=None,
+        value=event.value,
+        headers=tuple(pairs),
+    )

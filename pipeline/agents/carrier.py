@@ -1,0 +1,174 @@
+"""The loop that all three agents share: restore, skip, try, process, publish, and only then move on.
+
+At least once: an offset is committed after everything that its message gave is durable. Whatever
+cannot be made durable ends the process before the offset moves; the restart repeats the message,
+and the journal makes the repeat cost nothing.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import structlog
+
+from connectors.errors import ConnectorError
+from connectors.kafka_reader import KafkaReader, Message
+from pipeline.agents.attempts import Attempts
+from pipeline.agents.lane import Lane, Out, Role, Step
+from pipeline.agents.meter import Meter
+from pipeline.errors import PipelineError
+
+log = structlog.get_logger()
+
+EXIT_AGAIN = 75
+"""EX_TEMPFAIL: input or output failed; a supervisor should start the process again."""
+EXIT_CONFIG = 78
+"""EX_CONFIG: starting again will not help; a person has to read the message."""
+
+Send = Callable[[Out], Awaitable[None]]
+"""Returns when the message is durable; raises if it cannot be."""
+
+
+class Carrier:
+    """Carry the messages of one stage from its input topic to its lanes, and their output on.
+
+    Parameters
+    ----------
+    role : Role
+        The stage.
+    reader : KafkaReader
+        Group-less reader, used by one thread at a time, for the journal and for re-reading.
+    send : Send
+        Publishes one message durably.
+    attempts : Attempts
+        Counts of the processes that died over a message.
+    meter : Meter
+        Metrics.
+    trial : callable
+        Tries a message in a child process; False if that died.
+    exit_process : callable
+        Ends the process with an exit code, at once.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        reader: KafkaReader,
+        send: Send,
+        attempts: Attempts,
+        meter: Meter,
+        trial: Callable[[Message], bool],
+        exit_process: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._role = role
+        self._reader = reader
+        self._send = send
+        self._attempts = attempts
+        self._meter = meter
+        self._trial = trial
+        self._exit = exit_process
+        self._lanes: dict[int, Lane] = {}
+        self._next: dict[int, int] = {}
+        self.beats = 0
+        """Grows with every message carried or re-read: what the watchdog watches."""
+
+    def forget(self) -> None:
+        """Drop the state of all lanes: after a rebalance each comes back from its journal."""
+        self._lanes.clear()
+        self._next.clear()
+
+    async def carry(self, message: Message) -> None:
+        """Take one message; returns when all it gave is durable. Ends the process where it cannot."""
+        try:
+            await self._carry(message)
+        except (PipelineError, ConnectorError) as error:
+            again = isinstance(error, ConnectorError)
+            self._end(EXIT_AGAIN if again else EXIT_CONFIG, "worker_stopped", message, error)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - what escapes an agent is committed and lost
+            self._end(EXIT_AGAIN, "worker_failed", message, error)
+
+    def _end(self, code: int, event: str, message: Message, error: BaseException) -> None:
+        where = f"{message.topic}/{message.partition}/{message.offset}"
+        log.error(event, stage=self._role.name, at=where, error=str(error), kind=type(error).__name__)
+        self._exit(code)
+
+    async def _carry(self, message: Message) -> None:
+        partition = message.partition
+        if partition not in self._lanes:
+            await self._restore(partition, message.offset)
+        expected = self._next[partition]
+        if message.offset < expected:
+            return
+        if message.offset > expected:
+            await self._catch_up(partition, expected, message.offset)
+        await self._take(message)
+
+    async def _restore(self, partition: int, upto: int) -> None:
+        restored = await asyncio.to_thread(self._role.restore, self._reader, partition, upto)
+        for incident in restored.incidents:
+            log.error("incident", kind=incident.kind, detail=incident.detail)
+        self._meter.rebuilt(restored.incidents)
+        self._lanes[partition] = restored.lane
+        self._next[partition] = restored.start
+        log.info(
+            "lane_restored",
+            stage=self._role.name,
+            partition=partition,
+            from_offset=restored.start,
+            done=restored.lane.done,
+            at=upto,
+        )
+        # What the journal answers although it was not committed is in the way of `upto` only if
+        # the offset went back; everything from `start` to `upto` is read here, in order.
+        await self._catch_up(partition, restored.start, upto)
+
+    async def _catch_up(self, partition: int, start: int, stop: int) -> None:
+        """Read and take the messages of a gap; there may be none (markers, compaction)."""
+        messages = self._reader.read_range(self._role.input_topic, partition, start, stop)
+        while (message := await asyncio.to_thread(_advance, messages)) is not None:
+            await self._take(message)
+        self._next[partition] = max(self._next.get(partition, stop), stop)
+
+    async def _take(self, message: Message) -> None:
+        """Warm the lane with a message that is done, process any other."""
+        lane = self._lanes.get(message.partition)
+        if lane is None:  # dropped by a rebalance, or broken, while we were reading
+            await self._restore(message.partition, message.offset)
+            lane = self._lanes[message.partition]
+            if message.offset < self._next[message.partition]:
+                return
+        if message.offset <= lane.done:
+            lane.warm(message)
+        else:
+            await self._process(lane, message)
+        self._next[message.partition] = message.offset + 1
+        self.beats += 1
+
+    async def _process(self, lane: Lane, message: Message) -> None:
+        started = time.monotonic()
+        partition = message.partition
+        deaths = self._attempts.begin(message.topic, partition, message.offset)
+        if deaths >= self._attempts.limit and not await asyncio.to_thread(self._trial, message):
+            log.error("poison_message", stage=self._role.name, partition=partition, offset=message.offset)
+            step = lane.refuse(message, "poison", f"{deaths} worker processes died over this message")
+        else:
+            step = lane.process(message)
+        await self._publish(step)
+        self._attempts.end(message.topic, partition)
+        lane.done = message.offset
+        self._meter.step(step.tally, time.monotonic() - started, message.timestamp_ms)
+        if step.broken:
+            self._lanes.pop(partition, None)
+
+    async def _publish(self, step: Step) -> None:
+        if len(step.outs) == 1:
+            await self._send(step.outs[0])
+        elif step.outs:
+            await asyncio.gather(*(self._send(out) for out in step.outs))
+
+
+def _advance(messages: Iterator[Message]) -> Message | None:
+    return next(messages, None)

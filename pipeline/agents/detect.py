@@ -1,0 +1,208 @@
+"""The detect stage: features in, verdicts out."""
+
+from typing import Literal
+
+import pyarrow as pa
+
+from connectors.errors import RecordError
+from connectors.kafka_reader import KafkaReader, Message
+from connectors.topics import Topics
+from connectors.wire import decode, encode
+from pipeline.agents.features import JOURNAL_TAIL, letter_out, lost, whole_letter
+from pipeline.agents.lane import Incident, Out, Restored, Step, Tally
+from pipeline.errors import FeatureSetError, JournalError
+from pipeline.features.base import FeatureSet
+from pipeline.judge import Judge, Verdict
+from pipeline.messages import DetectionsHeaders, FeaturesHeaders
+from pipeline.verdict import FLAGGED
+
+STAGE = "detect"
+
+
+class DetectLane:
+    """The verdicts of one lane: no state but how far it has come.
+
+    A features message is answered once for each flows offset; repeats of a dead worker or a zombie
+    are skipped.
+    """
+
+    def __init__(self, role: "DetectRole", partition: int, *, done: int, answered: int) -> None:
+        self.done = done
+        self._role = role
+        self._partition = partition
+        self._answered = answered  # greatest flows offset that has its verdict
+
+    def warm(self, message: Message) -> None:
+        """Do nothing: a verdict depends on its message alone."""
+
+    def process(self, message: Message) -> Step:
+        """Return the detections message of a features message."""
+        try:
+            headers = FeaturesHeaders.from_kafka(message.headers)
+        except JournalError as error:
+            # Not written by a features worker: no flows message answers to it, so no journal entry.
+            letter = whole_letter(message, STAGE, "not_features", str(error))
+            outs = (letter_out(letter, self._role.topics),)
+            return Step(outs=outs, tally=Tally(dead={"not_features": letter.rows}))
+        if headers.flows_offset <= self._answered:
+            return Step()
+        return self._answer(message, headers)
+
+    def _answer(self, message: Message, headers: FeaturesHeaders) -> Step:
+        self._role.agree(headers)
+        try:
+            rows = self._role.no_rows if not headers.rows else decode(message.value)
+            verdict = self._role.judge.judge(rows, headers.clock_us)
+        except RecordError as error:
+            return self._refuse(message, headers, error.reason, error.detail)
+        except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
+            return self._refuse(message, headers, "failed", f"{type(error).__name__}: {error}")
+        self._answered = headers.flows_offset
+        tally = Tally(
+            rows=verdict.n_scored,
+            flagged=verdict.flagged.num_rows,
+            histogram=verdict.histogram,
+            clock_us=headers.clock_end_us,
+        )
+        return Step(outs=(self._out(message, headers, verdict),), tally=tally)
+
+    def refuse(self, message: Message, reason: str, detail: str) -> Step:
+        """Dead-letter a features message whole and answer with no rows."""
+        return self._refuse(message, FeaturesHeaders.from_kafka(message.headers), reason, detail)
+
+    def _refuse(self, message: Message, headers: FeaturesHeaders, reason: str, detail: str) -> Step:
+        letter = whole_letter(message, STAGE, reason, detail)
+        nothing = self._role.judge.judge(self._role.no_rows, headers.clock_us)
+        self._answered = headers.flows_offset
+        out = self._out(message, headers, nothing, dead=letter.rows)
+        outs = (letter_out(letter, self._role.topics), out)
+        return Step(outs=outs, tally=Tally(dead={reason: letter.rows}, clock_us=headers.clock_end_us))
+
+    def _out(self, message: Message, headers: FeaturesHeaders, verdict: Verdict, dead: int = 0) -> Out:
+        answer = DetectionsHeaders(
+            panel=self._role.card,
+            rows=verdict.n_scored,
+            flagged=verdict.flagged.num_rows,
+            input_offset=message.offset,
+            flows_offset=headers.flows_offset,
+            clock_us=headers.clock_us,
+            clock_end_us=headers.clock_end_us,
+            histogram=verdict.histogram,
+            dead=headers.dead + dead,
+            flush=headers.flush,
+        )
+        return Out(
+            topic=self._role.output_topic,
+            partition=self._partition,
+            value=encode(verdict.flagged),
+            headers=answer.to_kafka(),
+        )
+
+
+class DetectRole:
+    """The detect stage with one panel of models."""
+
+    name = STAGE
+
+    def __init__(
+        self,
+        feature_set: FeatureSet,
+        judge: Judge,
+        topics: Topics,
+        *,
+        begin: Literal["latest", "earliest"] = "latest",
+    ) -> None:
+        self.judge = judge
+        self.topics = topics
+        self.card = judge.panel.card()
+        self.input_topic = topics.features(feature_set.name)
+        self.output_topic = topics.detections(judge.panel.name)
+        self.group = f"{topics.prefix}-detect-{judge.panel.name}"
+        self.lane_topics: tuple[str, ...] = (self.input_topic, self.output_topic)
+        self.topics_used: tuple[str, ...] = (*self.lane_topics, topics.dead_letters)
+        self.no_rows = pa.RecordBatch.from_pylist([], schema=feature_set.schema)
+        self._feature_set = feature_set
+        self._begin = begin
+
+    def agree(self, headers: FeaturesHeaders) -> None:
+        """Refuse features of another set: the models would read other columns.
+
+        Raises
+        ------
+        FeatureSetError
+            Naming both; the offset stays where it is.
+        """
+        if headers.feature_set != self._feature_set.id:
+            raise FeatureSetError(
+                f"{self.input_topic} carries feature set {headers.feature_set}, the models of panel "
+                f"{self.card['name']} were trained on {self._feature_set.id}; deploy models of the set that "
+                "the features workers run, or upgrade those"
+            )
+
+    def first_marks(self, reader: KafkaReader) -> list[Out]:
+        """Return the empty first message of each lane that this panel has never read.
+
+        It fixes where the panel begins, whatever happens before its first verdict.
+        """
+        outputs, inputs = reader.offsets(self.output_topic), reader.offsets(self.input_topic)
+        committed = reader.committed(self.group, self.input_topic)
+        fresh = [p for p, (_, end) in outputs.items() if not end and p not in committed]
+        return [self._first_mark(reader, partition, *inputs[partition]) for partition in sorted(fresh)]
+
+    def _first_mark(self, reader: KafkaReader, partition: int, begin: int, end: int) -> Out:
+        input_offset, flows_offset, clock_us = begin - 1, -1, 0
+        if self._begin == "latest" and end > begin:
+            last = reader.last_messages(self.input_topic, partition, 1)[-1]
+            headers = FeaturesHeaders.from_kafka(last.headers)
+            input_offset, flows_offset, clock_us = last.offset, headers.flows_offset, headers.clock_end_us
+        mark = DetectionsHeaders(
+            panel=self.card,
+            rows=0,
+            flagged=0,
+            input_offset=input_offset,
+            flows_offset=flows_offset,
+            clock_us=clock_us,
+            clock_end_us=clock_us,
+            begins=True,
+        )
+        empty = encode(pa.RecordBatch.from_pylist([], schema=FLAGGED))
+        return Out(topic=self.output_topic, partition=partition, value=empty, headers=mark.to_kafka())
+
+    def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
+        """Go on behind the last message of the lane's journal."""
+        begin, end = reader.offsets(self.input_topic)[partition]
+        journal = self._journal(reader, partition)
+        if journal is None:
+            return self._without_journal(partition, begin, upto)
+        if journal.input_offset >= end:
+            raise JournalError(
+                f"{self.output_topic}/{partition} answers offset {journal.input_offset} of "
+                f"{self.input_topic}/{partition}, which ends at {end}: the features topic was created anew; "
+                "delete the detections topic as well, or use another prefix or panel name"
+            )
+        done = journal.input_offset
+        incidents = (lost(self.input_topic, partition, done + 1, begin),) if done + 1 < begin else ()
+        lane = DetectLane(self, partition, done=done, answered=journal.flows_offset)
+        return Restored(lane=lane, start=max(begin, done + 1), incidents=incidents)
+
+    def _journal(self, reader: KafkaReader, partition: int) -> DetectionsHeaders | None:
+        """Return the journal's furthest entry; of several first marks the earliest counts."""
+        tail = reader.last_messages(self.output_topic, partition, JOURNAL_TAIL)
+        entries = [DetectionsHeaders.from_kafka(message.headers) for message in tail]
+        answers = [entry for entry in entries if not entry.begins]
+        if answers:
+            return max(answers, key=lambda entry: entry.input_offset)
+        return min(entries, key=lambda entry: entry.input_offset, default=None)
+
+    def _without_journal(self, partition: int, begin: int, upto: int) -> Restored:
+        detail = (
+            f"{self.output_topic}/{partition} is empty but {self.input_topic}/{partition} was read up to "
+            f"{upto}; verdicts are made again from offset {begin}"
+        )
+        incidents = (Incident(kind="lane_state_lost", detail=detail),) if upto > begin else ()
+        lane = DetectLane(self, partition, done=begin - 1, answered=-1)
+        return Restored(lane=lane, start=begin, incidents=incidents)
+
+    def try_out(self, message: Message) -> None:
+        """Judge `message`."""
+        DetectLane(self, message.partition, done=-1, answered=-1).process(message)

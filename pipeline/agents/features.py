@@ -1,0 +1,354 @@
+"""The features stage: flows in, the numbers that the models see out."""
+
+import hashlib
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from connectors.dead_letters import DeadLetter
+from connectors.errors import RecordError
+from connectors.kafka_reader import KafkaReader, Message
+from connectors.records import BadRow, Checked
+from connectors.topics import Topics
+from connectors.wire import FlowsHeaders, decode, encode
+from pipeline.agents.lane import Incident, Out, Restored, Step, Tally
+from pipeline.errors import JournalError
+from pipeline.features.base import FeatureSet
+from pipeline.features.lane import LaneFeatures
+from pipeline.messages import FeaturesHeaders, Low
+
+STAGE = "features"
+
+MARKS = 64
+"""Sources whose positions a lane remembers; the one silent for longest is forgotten first."""
+
+JOURNAL_TAIL = 4
+"""Output messages read back at a restart: a zombie's late repeat may be the very last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A flows message with rows in the windows, and the lane as it was before its row 0."""
+
+    low: Low
+    marks: dict[str, int]
+    seq_after: int
+
+
+class FeaturesLane:
+    """The windows of one lane, and the journal that brings them back.
+
+    The journal is the lane's partition of the features topic: one message for each flows message,
+    in order, each saying from where the windows can be rebuilt that are open after it.
+    """
+
+    def __init__(
+        self, role: "FeaturesRole", partition: int, *, done: int = -1, journal: FeaturesHeaders | None = None
+    ) -> None:
+        self._low = journal.low if journal else Low(offset=done + 1, clock_us=0, seq=0)
+        self._low_marks = dict(journal.marks) if journal else {}
+        self.done = done
+        self._role = role
+        self._partition = partition
+        self._features = LaneFeatures(role.feature_set, clock_us=self._low.clock_us, seq=self._low.seq)
+        self._marks = dict(self._low_marks)
+        self._skipped = list(journal.skipped) if journal else []
+        self._open: deque[_Seen] = deque()
+
+    def warm(self, message: Message) -> None:
+        """Take a message whose features are already published into the windows again."""
+        if message.offset not in self._skipped:
+            with suppress(RecordError):  # it is in the dead letters, and took no place in the windows
+                self._take(message, Tally())
+
+    def process(self, message: Message) -> Step:
+        """Return the features message of a flows message, and the dead letters of its bad rows."""
+        clock_us = self._features.clock_us
+        tally = Tally()
+        try:
+            flush, rows, letters = self._take(message, tally)
+        except RecordError as error:
+            return self._whole(message, error.reason, error.detail)
+        except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
+            self._skipped.append(message.offset)
+            step = self._whole(message, "failed", f"{type(error).__name__}: {error}", clock_us=clock_us)
+            return replace(step, broken=True)
+        self._advance_low(message)
+        dead = sum(tally.dead.values())
+        out = self._out(message, rows, clock_us, dead=dead, repeated=tally.repeated, flush=flush)
+        return Step(outs=(*letters, out), tally=tally)
+
+    def refuse(self, message: Message, reason: str, detail: str) -> Step:
+        """Dead-letter a message whole; the windows never see it, now or after a restart."""
+        self._skipped.append(message.offset)
+        return self._whole(message, reason, detail)
+
+    def _take(self, message: Message, tally: Tally) -> tuple[bool, pa.RecordBatch, tuple[Out, ...]]:
+        """Return whether it is a flush, the features and the dead letters; the windows have moved on."""
+        headers = FlowsHeaders.from_kafka(message.headers)
+        if headers.flush:
+            return True, self._role.no_rows, ()
+        batch = self._role.read(message, headers)
+        kept = self._fresh(batch, headers)
+        tally.repeated = batch.num_rows - kept.size
+        fresh = batch if not tally.repeated else batch.take(pa.array(kept))
+        checked = self._role.feature_set.check(fresh)
+        rows = self._enter(message, checked.rows, tally)
+        if headers.source:
+            self._mark(headers.source, headers.next)
+        return False, rows, self._row_letters(message, batch, checked, kept, tally)
+
+    def _enter(self, message: Message, rows: pa.RecordBatch, tally: Tally) -> pa.RecordBatch:
+        """Return the features of good rows, remembering where the lane stood before them."""
+        lane = self._features
+        low = Low(offset=message.offset, clock_us=lane.clock_us, seq=lane.seq)
+        n_late, n_capped = lane.n_late, lane.n_capped
+        features = lane.process(rows)
+        tally.rows, tally.clock_us = rows.num_rows, lane.clock_us
+        tally.late, tally.capped = lane.n_late - n_late, lane.n_capped - n_capped
+        self._open.append(_Seen(low, dict(self._marks), lane.seq))
+        return features
+
+    def _fresh(self, batch: pa.RecordBatch, headers: FlowsHeaders) -> npt.NDArray[np.int64]:
+        """Return the indices of rows that lie at or above the source's high-water mark."""
+        everything = np.arange(batch.num_rows, dtype=np.int64)
+        mark = self._marks.get(headers.source, 0) if headers.source else 0
+        if headers.first >= mark:
+            return everything
+        if headers.next <= mark:
+            return everything[:0]
+        positions = self._role.positions(batch)
+        return everything if positions is None else everything[positions >= mark]
+
+    def _mark(self, source: str, position: int) -> None:
+        position = max(position, self._marks.pop(source, 0))
+        self._marks[source] = position  # last in the dict: most recently heard of
+        while len(self._marks) > MARKS:
+            del self._marks[next(iter(self._marks))]
+
+    def _advance_low(self, message: Message) -> None:
+        """Move to the first message that still has a row in the widest window."""
+        oldest = self._features.oldest_seq
+        while self._open and self._open[0].seq_after <= oldest:
+            self._open.popleft()
+        if self._open:
+            self._low, self._low_marks = self._open[0].low, self._open[0].marks
+        else:
+            lane = self._features
+            self._low = Low(offset=message.offset + 1, clock_us=lane.clock_us, seq=lane.seq)
+            self._low_marks = dict(self._marks)
+        self._skipped = [offset for offset in self._skipped if offset >= self._low.offset]
+
+    def _out(
+        self,
+        message: Message,
+        rows: pa.RecordBatch,
+        clock_us: int,
+        *,
+        dead: int = 0,
+        repeated: int = 0,
+        flush: bool = False,
+        clock_end_us: int | None = None,
+    ) -> Out:
+        headers = FeaturesHeaders(
+            feature_set=self._role.feature_set.id,
+            rows=rows.num_rows,
+            flows_offset=message.offset,
+            clock_us=clock_us,
+            clock_end_us=self._features.clock_us if clock_end_us is None else clock_end_us,
+            low=self._low,
+            marks=self._low_marks,
+            dead=dead,
+            repeated=repeated,
+            skipped=tuple(self._skipped),
+            flush=flush,
+        )
+        return Out(
+            topic=self._role.output_topic,
+            partition=self._partition,
+            value=encode(rows) if rows.num_rows else self._role.no_rows_value,
+            headers=headers.to_kafka(),
+        )
+
+    def _whole(self, message: Message, reason: str, detail: str, *, clock_us: int | None = None) -> Step:
+        """Return a dead letter and an empty answer; the state, and so `low`, stay what they were."""
+        clock_us = self._features.clock_us if clock_us is None else clock_us
+        letter = whole_letter(message, STAGE, reason, detail)
+        out = self._out(message, self._role.no_rows, clock_us, dead=letter.rows, clock_end_us=clock_us)
+        outs = (letter_out(letter, self._role.topics), out)
+        return Step(outs=outs, tally=Tally(dead={reason: letter.rows}, clock_us=clock_us))
+
+    def _row_letters(
+        self,
+        message: Message,
+        batch: pa.RecordBatch,
+        checked: Checked,
+        kept: npt.NDArray[np.int64],
+        tally: Tally,
+    ) -> tuple[Out, ...]:
+        letters = []
+        for bad in checked.bad:
+            tally.dead[bad.reason] = tally.dead.get(bad.reason, 0) + 1
+            letter = row_letter(message, batch, int(kept[bad.index]), bad)
+            letters.append(letter_out(letter, self._role.topics))
+        return tuple(letters)
+
+
+class FeaturesRole:
+    """The features stage over one feature set."""
+
+    name = STAGE
+
+    def __init__(self, feature_set: FeatureSet, topics: Topics, *, max_rows: int) -> None:
+        self.feature_set = feature_set
+        self.topics = topics
+        self.input_topic = topics.flows
+        self.output_topic = topics.features(feature_set.name)
+        self.group = f"{topics.prefix}-features-{feature_set.name}"
+        self.lane_topics: tuple[str, ...] = (self.input_topic, self.output_topic)
+        self.topics_used: tuple[str, ...] = (*self.lane_topics, topics.dead_letters)
+        self.no_rows = pa.RecordBatch.from_pylist([], schema=feature_set.schema)
+        self.no_rows_value = encode(self.no_rows)
+        self._max_rows = max_rows
+
+    def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
+        """Rebuild a lane from the last message of its journal."""
+        begin, end = reader.offsets(self.input_topic)[partition]
+        tail = reader.last_messages(self.output_topic, partition, JOURNAL_TAIL)
+        if not tail:
+            return self._without_journal(partition, begin, upto)
+        journal = max((FeaturesHeaders.from_kafka(m.headers) for m in tail), key=lambda h: h.flows_offset)
+        self._contradiction(journal, partition, end)
+        incidents = []
+        if journal.flows_offset + 1 < begin:
+            incidents.append(lost(self.input_topic, partition, journal.flows_offset + 1, begin))
+        elif journal.low.offset < begin:
+            where = f"{self.input_topic}/{partition}"
+            detail = f"{where}: windows begin at offset {journal.low.offset}, the log only at {begin}"
+            incidents.append(Incident(kind="lane_state_lost", detail=detail))
+        lane = FeaturesLane(self, partition, done=journal.flows_offset, journal=journal)
+        return Restored(lane=lane, start=max(begin, journal.low.offset), incidents=tuple(incidents))
+
+    def _without_journal(self, partition: int, begin: int, upto: int) -> Restored:
+        """Begin at the log's start: nothing of this lane is known."""
+        incidents: tuple[Incident, ...] = ()
+        if upto > begin:
+            detail = (
+                f"{self.output_topic}/{partition} is empty but {self.input_topic}/{partition} was read up to "
+                f"{upto}; windows and features are made again from offset {begin}"
+            )
+            incidents = (Incident(kind="lane_state_lost", detail=detail),)
+        return Restored(lane=FeaturesLane(self, partition, done=begin - 1), start=begin, incidents=incidents)
+
+    def _contradiction(self, journal: FeaturesHeaders, partition: int, end: int) -> None:
+        if journal.feature_set != self.feature_set.id:
+            raise JournalError(
+                f"{self.output_topic}/{partition} was written with feature set {journal.feature_set}, this "
+                f"worker has {self.feature_set.id}; use another topics.prefix, or delete the features topic "
+                "to have it made again"
+            )
+        if journal.flows_offset >= end:
+            raise JournalError(
+                f"{self.output_topic}/{partition} answers flows offset {journal.flows_offset}, but "
+                f"{self.input_topic}/{partition} ends at {end}: the flows topic was created anew; delete the "
+                "features and detections topics of this prefix as well, or use another prefix"
+            )
+
+    def try_out(self, message: Message) -> None:
+        """Make the features of `message` with empty windows."""
+        FeaturesLane(self, message.partition).process(message)
+
+    def read(self, message: Message, headers: FlowsHeaders) -> pa.RecordBatch:
+        """Return the rows of a flows message.
+
+        Raises
+        ------
+        RecordError
+            If it is of another record type, no Arrow, or too large.
+        """
+        expected = self.feature_set.record_type.id
+        if headers.record != expected:
+            detail = f"records of type {headers.record!r} on {message.topic}, expected {expected}"
+            raise RecordError("other_record_type", detail)
+        batch = decode(message.value)
+        if batch.num_rows > self._max_rows:
+            detail = (
+                f"the message holds {batch.num_rows} rows, at most {self._max_rows} are taken; "
+                "write smaller messages or raise features.max_message_rows"
+            )
+            raise RecordError("too_many_rows", detail)
+        return batch
+
+    @staticmethod
+    def positions(batch: pa.RecordBatch) -> npt.NDArray[np.int64] | None:
+        """Return the source positions of the rows, or None if they are not all there."""
+        index = batch.schema.get_field_index("position")
+        if index < 0 or batch.column(index).null_count or batch.column(index).type != pa.int64():
+            return None
+        return batch.column(index).to_numpy()  # type: ignore[no-any-return]
+
+
+def lost(topic: str, partition: int, first: int, begin: int) -> Incident:
+    """Return the incident of offsets that the log no longer had when they were wanted."""
+    detail = f"{topic}/{partition}: offsets {first} to {begin - 1} left the log before they were read"
+    return Incident(kind="offsets_lost", detail=detail, offsets=begin - first)
+
+
+def letter_out(letter: DeadLetter, topics: Topics) -> Out:
+    """Return the message that carries a dead letter."""
+    return Out(
+        topic=topics.dead_letters, key=letter.id.encode(), value=letter.value, headers=letter.to_kafka()
+    )
+
+
+def whole_letter(message: Message, stage: str, reason: str, detail: str) -> DeadLetter:
+    """Return the dead letter of a whole message; the same one each time it is read."""
+    origin = f"{message.topic}/{message.partition}/{message.offset}"
+    return DeadLetter(
+        id=hashlib.blake2b(f"{stage}:{origin}".encode(), digest_size=10).hexdigest(),
+        stage=stage,
+        reason=reason,
+        detail=detail,
+        value=message.value or b"",
+        rows=_stated_rows(message),
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+    )
+
+
+def _stated_rows(message: Message) -> int:
+    """Return how many rows a message holds: by its body, else by its header, else one."""
+    try:
+        return int(decode(message.value).num_rows)
+    except RecordError:
+        stated = dict(message.headers).get("weir-rows", b"1")
+        return int(stated) if stated.isdigit() else 1
+
+
+def row_letter(message: Message, batch: pa.RecordBatch, row: int, bad: BadRow) -> DeadLetter:
+    """Return the dead letter of one row, cut out of its batch with all its columns."""
+    origin = f"{message.topic}/{message.partition}/{message.offset}/{row}"
+    return DeadLetter(
+        id=hashlib.blake2b(f"{STAGE}:{origin}".encode(), digest_size=10).hexdigest(),
+        stage=STAGE,
+        reason=bad.reason,
+        detail=bad.detail,
+        value=encode(batch.slice(row, 1)),
+        rows=1,
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        row=row,
+        flow_id=_flow_id(batch, row),
+    )
+
+
+def _flow_id(batch: pa.RecordBatch, row: int) -> str:
+    index = batch.schema.get_field_index("flow_id")
+    value = batch.column(index)[row].as_py() if index >= 0 else None
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,98 @@
+"""What an agent of any stage carries: a lane takes messages in order and says what to publish."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from connectors.kafka_reader import KafkaReader, Message
+from connectors.wire import Headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Out:
+    """A message to publish."""
+
+    topic: str
+    value: bytes
+    headers: Headers
+    partition: int | None = None  # None: by key
+    key: bytes | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What one step did, for the metrics."""
+
+    rows: int = 0
+    late: int = 0
+    capped: int = 0
+    repeated: int = 0
+    flagged: int = 0
+    grouped: int = 0  # flagged flows that a summary alone will tell of
+    clock_us: int = 0
+    histogram: tuple[int, ...] = ()  # of -log10(p)
+    dead: dict[str, int] = field(default_factory=dict)  # reason -> rows
+    severities: dict[str, int] = field(default_factory=dict)  # severity -> alerts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """All that one input message gives: published, and durable, before its offset moves."""
+
+    outs: tuple[Out, ...] = ()
+    tally: Tally = field(default_factory=Tally)
+    broken: bool = False  # the lane's state may be half changed: rebuild it before the next message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """A lane rebuilt from its journal, and where its input is to be read again from."""
+
+    lane: "Lane"
+    start: int  # input offset to read from, to warm state and to catch up
+    incidents: tuple["Incident", ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """Something was lost before we could read it: reported, never silent."""
+
+    kind: str  # lane_state_lost, offsets_lost
+    detail: str
+    offsets: int = 0  # how many were lost
+
+
+class Lane(Protocol):
+    """One partition's state. Everything it decides follows from the log alone."""
+
+    done: int
+    """Input offset of the last message whose output is durable: up to here messages only warm."""
+
+    def warm(self, message: Message) -> None:
+        """Take `message` into the state again, without publishing."""
+        ...
+
+    def process(self, message: Message) -> Step:
+        """Take `message` into the state and return what to publish; never raises for bad data."""
+        ...
+
+    def refuse(self, message: Message, reason: str, detail: str) -> Step:
+        """Dead-letter `message` whole, leaving the state as if it had held nothing."""
+        ...
+
+
+class Role(Protocol):
+    """One stage of the stream: which topic it reads and how its lanes come back after a restart."""
+
+    name: str
+    input_topic: str
+    group: str
+    lane_topics: tuple[str, ...]  # with one partition a lane: input and journal
+    topics_used: tuple[str, ...]
+
+    def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
+        """Rebuild the lane for the input message at `upto`, which comes next; may block."""
+        ...
+
+    def try_out(self, message: Message) -> None:
+        """Do all that could kill the process on `message`, with a fresh state (in a child)."""
+        ...

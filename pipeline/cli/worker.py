@@ -1,0 +1,75 @@
+"""`weir worker`: run one stage of the stream, or all of them as children."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from pipeline.cli.options import examples, load_from, raw_options
+
+STAGES = ("features", "detect", "alerts")
+
+
+@click.command(
+    epilog=examples(
+        "weir worker all --config weir.yaml",
+        "weir worker features --set features.feature_set=unsw-nb15",
+        "weir worker detect --set panel.models=nsl --from earliest",
+        "weir worker alerts --set grouping.enabled=false",
+    )
+)
+@click.argument("stage", type=click.Choice([*STAGES, "all"]))
+@click.option(
+    "--from",
+    "begin",
+    type=click.Choice(["latest", "earliest"]),
+    default="latest",
+    show_default=True,
+    help="Where a panel that never ran begins: with new flows, or with the oldest in the log.",
+)
+@raw_options
+def worker(
+    *,
+    stage: str,
+    begin: Literal["latest", "earliest"],
+    config: Path | None,
+    overrides: tuple[str, ...],
+    bootstrap_servers: str | None,
+    prefix: str | None,
+) -> None:
+    """Run the features, detect or alerts stage until told to stop; `all` runs one of each.
+
+    Start the same stage again, here or on another machine, and Kafka shares the lanes among its
+    members. Nothing is lost when one is killed: the offset of a flow moves after its result is safe.
+
+    Exit codes: 0 after SIGTERM or Ctrl-C; 1 if it cannot start; 75 if input or output failed and a
+    supervisor should start it again; 78 if a person must act first.
+    """
+    settings = load_from(config, overrides, bootstrap_servers, prefix).settings
+    from pipeline.logs import configure_logging
+
+    configure_logging(level=settings.logging.level, format=settings.logging.format, role=stage)
+    if stage != "all":
+        from pipeline.agents.app import run_worker
+
+        run_worker(stage, settings, begin=begin)
+    from pipeline.supervisor import Supervisor, worker_children
+
+    options = _options(config, overrides, bootstrap_servers, prefix)
+    sys.exit(Supervisor(worker_children(settings, begin, options)).run())
+
+
+def _options(
+    config: Path | None, overrides: tuple[str, ...], bootstrap_servers: str | None, prefix: str | None
+) -> list[str]:
+    """Return the shared options as they were given, for the children."""
+    given = [item for override in overrides for item in ("--set", override)]
+    for name, value in (
+        ("--config", config),
+        ("--bootstrap-servers", bootstrap_servers),
+        ("--prefix", prefix),
+    ):
+        if value is not None:
+            given += [name, str(value)]
+    return given

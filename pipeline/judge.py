@@ -1,0 +1,210 @@
+"""The judge: from features to scores, p-values, the decision, and the reasons of flagged flows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from detectors.base import Matrix, Scores
+from pipeline.bundle import Bundle
+from pipeline.errors import BundleError
+from pipeline.features.base import CARRIED
+from pipeline.grouping import publishable
+from pipeline.reasons import reasons_of
+from pipeline.verdict import FLAGGED
+
+HISTOGRAM_BINS = 10
+"""Bins of -log10(p): [0, 1), [1, 2) ... [9, inf). Calibrated normal traffic falls tenfold a bin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What one model says of n rows."""
+
+    x: Matrix  # (n, d), normalised
+    scores: Scores  # (n,)
+    p_values: Scores  # (n,), in (0, 1]
+    watched: npt.NDArray[np.int64]  # (n,), index of the watched feature that moved and decided, or -1
+
+
+def judge_rows(bundle: Bundle, features: pa.RecordBatch) -> Judgement:
+    """Score features with one bundle and calibrate the scores.
+
+    A column that was constant in training is not in the model, but watched: where it moves, the
+    p-value is at most the one that this alone earns among the calibration rows.
+    """
+    x = bundle.normaliser.matrix(features)
+    scores = bundle.detector.score(x)
+    p_values = bundle.calibration.p_value(scores)
+    watched = bundle.normaliser.moved(features).first
+    decides = (watched >= 0) & (bundle.p_moved < p_values)
+    if decides.any():
+        p_values = np.where(decides, bundle.p_moved, p_values)
+    return Judgement(x=x, scores=scores, p_values=p_values, watched=np.where(decides, watched, -1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """The models that give one verdict together, and how they decide.
+
+    The p-values of n models are fused as min(1, n * min p): valid whatever their dependence.
+    """
+
+    name: str
+    alpha: float
+    bundles: tuple[Bundle, ...]
+
+    def __post_init__(self) -> None:
+        if not self.bundles:
+            raise BundleError(f"panel {self.name} has no models; name at least one in panel.models")
+        sets = {bundle.feature_set.id for bundle in self.bundles}
+        if len(sets) > 1:
+            raise BundleError(f"panel {self.name} mixes feature sets {', '.join(sorted(sets))}, expected one")
+
+    @property
+    def feature_set_id(self) -> str:
+        """Name and hash of the feature set that all models share."""
+        return self.bundles[0].feature_set.id
+
+    def card(self) -> dict[str, Any]:
+        """Return what alerts say of the panel, as JSON."""
+        models = [
+            {"name": b.name, "version": b.version, "sha256": b.sha256, "detector": b.detector.name}
+            for b in self.bundles
+        ]
+        return {
+            "name": self.name,
+            "alpha": self.alpha,
+            "fusion": "min",
+            "feature_set": self.feature_set_id,
+            "models": models,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a panel says of one features message."""
+
+    n_scored: int
+    flagged: pa.RecordBatch  # verdict.FLAGGED, in log order
+    histogram: tuple[int, ...]
+    p_values: Scores  # (n_scored,), the panel's
+
+
+class Judge:
+    """Judge features messages with a panel.
+
+    Parameters
+    ----------
+    panel : Panel
+        Models, alpha and fusion.
+    first : int or None
+        Explain the first so many flagged rows of each alert group in a message, those that can be
+        published one by one; None explains every flagged row.
+    bucket_s : float
+        Width of an alert group, seconds of lane clock.
+    """
+
+    def __init__(self, panel: Panel, *, first: int | None, bucket_s: float) -> None:
+        self.panel = panel
+        self._first = first
+        self._bucket_s = bucket_s
+
+    def judge(self, features: pa.RecordBatch, clock_us: int) -> Verdict:
+        """Return the verdict on the rows of one message; `clock_us` is the lane clock before row 0."""
+        judgements = [judge_rows(bundle, features) for bundle in self.panel.bundles]
+        each = np.stack([judgement.p_values for judgement in judgements])
+        fused = np.minimum(1.0, each.min(axis=0) * len(judgements))
+        rows = np.flatnonzero(fused <= self.panel.alpha)
+        flagged = self._flagged(features, judgements, fused, rows, clock_us) if rows.size else _NOTHING
+        return Verdict(
+            n_scored=features.num_rows, flagged=flagged, histogram=_histogram(fused), p_values=fused
+        )
+
+    def _flagged(
+        self,
+        features: pa.RecordBatch,
+        judgements: Sequence[Judgement],
+        fused: Scores,
+        rows: npt.NDArray[np.int64],
+        clock_us: int,
+    ) -> pa.RecordBatch:
+        decided = np.stack([judgement.p_values[rows] for judgement in judgements]).argmin(axis=0)
+        leading, about = self._leading(judgements, decided, rows)
+        times = features.column("event_time").cast(pa.int64()).to_numpy()
+        clock = np.maximum.accumulate(np.maximum(times, clock_us))[rows]
+        taken = features.take(pa.array(rows))
+        columns = {
+            **{name: taken.column(name) for name in CARRIED},
+            "clock_us": pa.array(clock),
+            "p_value": pa.array(fused[rows]),
+            "scores": _lists([judgement.scores[rows] for judgement in judgements]),
+            "p_values": _lists([judgement.p_values[rows] for judgement in judgements]),
+            "decided": pa.array(decided.astype(np.uint8)),
+            "leading": pa.array(leading, pa.string()),
+            "about": pa.array(about, pa.string()),
+            "reasons": pa.nulls(rows.size, pa.string()),
+        }
+        batch = pa.RecordBatch.from_arrays([columns[name] for name in FLAGGED.names], schema=FLAGGED)
+        reasons = self._reasons(batch, taken, judgements, decided, rows)
+        return batch.set_column(FLAGGED.get_field_index("reasons"), FLAGGED.field("reasons"), reasons)
+
+    def _leading(
+        self, judgements: Sequence[Judgement], decided: npt.NDArray[np.intp], rows: npt.NDArray[np.int64]
+    ) -> tuple[list[str], list[str]]:
+        """Return the leading term of each flagged row and whom it is about."""
+        leading = [""] * rows.size
+        about = [""] * rows.size
+        for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=True)):
+            mine = np.flatnonzero(decided == index)
+            terms = bundle.detector.terms(judgement.x[rows[mine]]).argmax(axis=1) if mine.size else mine
+            for at, term, watched in zip(mine, terms, judgement.watched[rows[mine]], strict=True):
+                if watched >= 0:
+                    feature = bundle.feature_set.features[watched]
+                    leading[at], about[at] = f"watched:{feature.name}", feature.about
+                else:
+                    label = bundle.term_labels[term]
+                    leading[at], about[at] = f"{label.kind}:{label.id}", bundle.term_about[term]
+        return leading, about
+
+    def _reasons(
+        self,
+        flagged: pa.RecordBatch,
+        taken: pa.RecordBatch,
+        judgements: Sequence[Judgement],
+        decided: npt.NDArray[np.intp],
+        rows: npt.NDArray[np.int64],
+    ) -> pa.Array:
+        """Return the reasons of the flagged rows that can be published, null for the others."""
+        wanted = (
+            np.arange(rows.size)
+            if self._first is None
+            else publishable(flagged, first=self._first, bucket_s=self._bucket_s)
+        )
+        texts: list[str | None] = [None] * rows.size
+        for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=True)):
+            mine = wanted[decided[wanted] == index]
+            if mine.size:
+                chosen = taken.take(pa.array(mine))
+                x, watched = judgement.x[rows[mine]], judgement.watched[rows[mine]]
+                for at, reasons in zip(mine, reasons_of(bundle, chosen, x, watched), strict=True):
+                    texts[at] = reasons.to_json()
+        return pa.array(texts, pa.string())
+
+
+_NOTHING = pa.RecordBatch.from_pylist([], schema=FLAGGED)
+
+
+def _histogram(p_values: Scores) -> tuple[int, ...]:
+    bins = np.minimum(-np.log10(p_values), HISTOGRAM_BINS - 1).astype(np.int64)
+    return tuple(np.bincount(bins, minlength=HISTOGRAM_BINS).tolist())
+
+
+def _lists(columns: Sequence[Scores]) -> pa.Array:
+    """Return a list column: one value a model for each row."""
+    values = np.stack(columns, axis=1)
+    offsets = np.arange(values.shape[0] + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))

@@ -1,0 +1,108 @@
+"""From a detector's explanation over matrix columns to reasons over features in their own units."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from detectors.base import Matrix
+from pipeline.bundle import Bundle
+from pipeline.features.base import UNKNOWN, Feature
+from pipeline.verdict import FeatureShare, Reasons, TermShare
+
+TERMS = 5
+FEATURES = 5
+"""How many terms, and features of each, an alert tells: the largest ones."""
+
+
+def reasons_of(
+    bundle: Bundle, features: pa.RecordBatch, x: Matrix, watched: npt.NDArray[np.int64]
+) -> Iterator[Reasons]:
+    """Yield the reasons of each row.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model that decided.
+    features : RecordBatch
+        The rows' raw features.
+    x : ndarray of shape (n, d)
+        The same rows, normalised.
+    watched : ndarray of shape (n,)
+        Index of the watched feature that decided, -1 where the score did.
+    """
+    explanation = bundle.detector.explain(x)
+    folded = bundle.normaliser.contribution_fold(explanation.contributions)  # (n, k, inputs)
+    told = _Values(bundle, features, explanation.expected)
+    totals = np.abs(explanation.terms).sum(axis=1)
+    for row in range(x.shape[0]):
+        order = np.argsort(-explanation.terms[row], kind="stable")[:TERMS]
+        shares = [
+            TermShare(
+                kind=bundle.term_labels[k].kind,
+                id=bundle.term_labels[k].id,
+                deviation=float(explanation.deviations[row, k]),
+                term=float(explanation.terms[row, k]),
+                share=float(explanation.terms[row, k] / totals[row]) if totals[row] else 0.0,
+                features=told.shares(row, folded[row, k]),
+            )
+            for k in order
+        ]
+        if watched[row] >= 0:
+            shares.insert(0, told.watched(row, int(watched[row])))
+        yield Reasons(
+            score_kind=explanation.score_kind, additive=explanation.additive, terms=tuple(shares[:TERMS])
+        )
+
+
+class _Values:
+    """Observed and expected values of some rows, feature by feature, in their own units."""
+
+    def __init__(self, bundle: Bundle, features: pa.RecordBatch, expected: Matrix) -> None:
+        normaliser = bundle.normaliser
+        self._inputs = normaliser.inputs
+        self._all = bundle.feature_set.features
+        self._observed = normaliser.observed(features)
+        self._expected = normaliser.to_unit(expected)
+        self._batch = features
+        self._constants = normaliser.constants
+
+    def shares(self, row: int, parts: npt.NDArray[np.float64]) -> tuple[FeatureShare, ...]:
+        """Return the features that push a term most."""
+        order = np.argsort(-np.abs(parts), kind="stable")[:FEATURES]
+        return tuple(self._share(row, self._inputs[i], float(parts[i])) for i in order if parts[i])
+
+    def _share(self, row: int, feature: Feature, contribution: float) -> FeatureShare:
+        return FeatureShare(
+            name=feature.name,
+            observed=_plain(self._observed[feature.name][row]),
+            expected=_plain(self._expected[feature.name][row]),
+            unit=feature.unit,
+            contribution=contribution,
+        )
+
+    def watched(self, row: int, index: int) -> TermShare:
+        """Return the reason that a feature left what training saw of it."""
+        feature = self._all[index]
+        share = FeatureShare(
+            name=feature.name,
+            observed=_raw(feature, self._batch.column(feature.name)[row].as_py()),
+            expected=self._constants[feature.name],
+            unit=feature.unit,
+            contribution=0.0,
+        )
+        return TermShare(
+            kind="watched", id=feature.name, deviation=0.0, term=0.0, share=1.0, features=(share,)
+        )
+
+
+def _plain(value: float | str) -> float | str:
+    return value if isinstance(value, str) else float(value)
+
+
+def _raw(feature: Feature, value: float) -> float | str:
+    if feature.kind != "categorical":
+        return float(value)
+    known = UNKNOWN < value <= len(feature.vocabulary)
+    return feature.vocabulary[int(value) - 1] if known else "(unknown)"
