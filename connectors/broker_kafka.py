@@ -6,6 +6,7 @@ Run as `python -m connectors.broker_kafka [--port N]` to keep one in the foregro
 """
 
 import argparse
+import base64
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,8 +187,9 @@ def _configure(folder: Path, port: int, properties: Mapping[str, str]) -> Path:
 
 def _format(folder: Path, classpath: str, config: Path) -> None:
     java = _java(folder, classpath)
-    cluster = _run([*java, "kafka.tools.StorageTool", "random-uuid"], "name a cluster", _TOOL_S)
-    command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster.split()[-1], "-c", str(config)]
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # "--cluster-id=": an id may begin with a dash.
+    command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)]
     _run(command, "format Kafka's log", _TOOL_S)
 
 

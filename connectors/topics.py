@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import kafka.errors
+from kafka.admin import ConfigResource
 
 from connectors.errors import BrokerError
 from connectors.kafka_client import admin, broker_errors
@@ -124,6 +125,13 @@ class TopicAdmin:
         with broker_errors(self._settings, "describe topics"):
             found = self._admin.describe_topics(list(names))
         return {topic["name"]: len(topic["partitions"]) for topic in found if topic["error_code"] == 0}
+
+    def configs(self, name: str) -> dict[str, str]:
+        """Return a topic's settings as the broker states them; the local broker states none."""
+        with broker_errors(self._settings, f"describe {name}"):
+            found = self._admin.describe_configs([ConfigResource("topic", name)])
+        stated = found.get("topic", {}).get(name, {})
+        return {key: str(config["value"]) for key, config in stated.items()}
 
     def create(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create the topics that are missing and return their names.
