@@ -21,7 +21,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from detectors.base import Matrix, Scores
 from detectors.errors import FitError
@@ -119,9 +118,11 @@ def _determining(correlation: Matrix, kept: Sequence[int], i: int) -> list[int]:
     return chosen
 
 
-def batch(x: Matrix) -> pa.RecordBatch:
-    """Return rows as PyBNesian takes them: float64 columns named by number, never a Table."""
-    return pa.record_batch([pa.array(column) for column in x.T], names=_names(range(x.shape[1])))
+def batch(x: Matrix, columns: Sequence[int]) -> Any:
+    """Return some columns as PyBNesian takes them: float64, named by number, a batch and no Table."""
+    import pyarrow as pa
+
+    return pa.record_batch([pa.array(x[:, column]) for column in columns], names=_names(columns))
 
 
 def _names(columns: Iterable[int]) -> list[str]:
@@ -132,8 +133,9 @@ def pc_arcs(x: Matrix, alpha: float) -> list[Arc]:
     """Return the arcs found by PC with tests of partial linear correlation."""
     import pybnesian as pb
 
-    names = _names(range(x.shape[1]))
-    graph = pb.PC().estimate(pb.LinearCorrelation(batch(x)), nodes=names, alpha=alpha)
+    columns = range(x.shape[1])
+    test = pb.LinearCorrelation(batch(x, columns))
+    graph = pb.PC().estimate(test, nodes=_names(columns), alpha=alpha)
     directed = [(int(parent), int(child)) for parent, child in graph.arcs()]
     undirected = [(int(one), int(other)) for one, other in graph.edges()]
     return directed_acyclic(x.shape[1], directed, undirected)
@@ -143,7 +145,7 @@ def hill_climb_arcs(x: Matrix, _alpha: float) -> list[Arc]:
     """Return the arcs found by greedy hill-climbing of the BIC; there is no level of a test."""
     import pybnesian as pb
 
-    found = pb.hc(batch(x), bn_type=pb.GaussianNetworkType(), score="bic", max_indegree=8)
+    found = pb.hc(batch(x, range(x.shape[1])), bn_type=pb.GaussianNetworkType(), score="bic", max_indegree=8)
     return sorted((int(parent), int(child)) for parent, child in found.arcs())
 
 
@@ -160,9 +162,8 @@ def two_tier_arcs(x: Matrix, first: int, alpha: float) -> list[Arc]:
     if not upper or not lower:
         return []
     within = [pair for tier in (upper, lower) for pair in _pairs(_names(tier))]
-    rows = pa.record_batch([pa.array(x[:, column]) for column in kept], names=_names(kept))
     graph = pb.PC().estimate(
-        pb.LinearCorrelation(rows), nodes=_names(kept), edge_blacklist=within, alpha=alpha
+        pb.LinearCorrelation(batch(x, kept)), nodes=_names(kept), edge_blacklist=within, alpha=alpha
     )
     met = {(int(one), int(other)) for one, other in [*graph.arcs(), *graph.edges()]}
     arcs = sorted({(min(pair), max(pair)) for pair in met})
@@ -242,9 +243,8 @@ def _fitted_nodes(
         return
     import pybnesian as pb
 
-    rows = pa.record_batch([pa.array(x[:, node]) for node in linked], names=_names(linked))
     net: Any = pb.GaussianNetwork(_names(linked), [(str(parent), str(child)) for parent, child in arcs])
-    net.fit(rows)
+    net.fit(batch(x, linked))
     for node in linked:
         cpd = net.cpd(str(node))
         yield node, np.asarray(cpd.beta), float(cpd.variance), [int(name) for name in cpd.evidence()]

@@ -18,6 +18,9 @@ from detectors.tiles import Projection
 
 Autoencoder = tuple[Generator, Inverse]
 
+NO_VARIANCE = 1e-30
+"""Variances of columns of unit variance below this are rounding."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scale:
@@ -80,13 +83,20 @@ def whitened_values(
 
 
 def _inverse_root(covariance: Matrix, *, diagonal: bool) -> Matrix:
+    """Return C^-1/2; a value that never varies, such as noise without arcs, gets the factor zero."""
     if diagonal:
-        return np.diag(1.0 / np.sqrt(np.diag(covariance)))
+        return np.diag(_inverse_roots(np.diag(covariance)))
     values, vectors = np.linalg.eigh(covariance)
     # Below this share of the largest eigenvalue a direction is rounding, not variance.
     values = np.maximum(values, 1e-9 * values[-1])
-    root: Matrix = (vectors / np.sqrt(values)) @ vectors.T
+    root: Matrix = (vectors * _inverse_roots(values)) @ vectors.T
     return root
+
+
+def _inverse_roots(values: Scores) -> Scores:
+    alive = values > NO_VARIANCE
+    roots: Scores = np.where(alive, 1.0 / np.sqrt(np.where(alive, values, 1.0)), 0.0)
+    return roots
 
 
 def mean_square(maps: Sequence[tuple[Matrix, Scores]]) -> tuple[Matrix, Scores]:

@@ -55,15 +55,24 @@ def target_of(plan: Plan, rows: Matrix, held_out: Matrix, rng: np.random.Generat
 
 
 def shrunk_covariance(centred: Matrix, floor: float) -> Matrix:
-    """Return the covariance by Ledoit and Wolf, every variance raised by `floor`.
+    """Return the covariance by Ledoit and Wolf [1]_, every variance raised by `floor`.
 
     The floor stands for noise of each column's own: it keeps constant and collinear columns from
     making the matrix singular.
-    """
-    from sklearn.covariance import ledoit_wolf
 
-    covariance: Matrix = ledoit_wolf(centred, assume_centered=True)[0]
-    return covariance + floor * np.eye(centred.shape[1])
+    References
+    ----------
+    .. [1] Ledoit & Wolf (2004), Journal of Multivariate Analysis 88(2), 365-411.
+    """
+    n, d = centred.shape
+    covariance = centred.T @ centred / n
+    plain = np.trace(covariance) / d * np.eye(d)
+    distance = float(np.sum((covariance - plain) ** 2))
+    fourth = float(np.sum(np.sum(centred**2, axis=1) ** 2))
+    error = (fourth / n - float(np.sum(covariance**2))) / n
+    share = min(1.0, error / distance) if distance > 0 else 0.0
+    result: Matrix = (1 - share) * covariance + share * plain + floor * np.eye(d)
+    return result
 
 
 def search(plan: Plan, target: Target, rng: np.random.Generator, progress: Progress) -> Trained:
