@@ -263,7 +263,7 @@ def _find(model: str | Path, models_dir: Path) -> Path:
     path = models_dir / model
     if path.is_dir() and not (path / MANIFEST).is_file() and (found := versions(path)):
         return path / str(found[-1])
-    if path.is_dir():
+    if path.is_dir() and any(inside.is_file() for inside in path.iterdir()):
         return path
     raise BundleError(f"no model {str(model)!r} in {models_dir}{_hint(str(model), models_dir)}")
 

@@ -39,22 +39,37 @@ def write_folder(parent: Path, manifest: Mapping[str, Any], files: Mapping[str, 
     """Write a folder under the next free number in `parent`: all of it, or nothing that is seen.
 
     `manifest` becomes manifest.json, with the entries `version` and `files` added.
+
+    Raises
+    ------
+    BundleError
+        If the disk does not take it.
     """
-    parent.mkdir(parents=True, exist_ok=True)
-    with _partial(parent) as temporary:
-        for name, content in files.items():
-            _write(temporary / name, content)
-        while True:
-            version = next_version(parent)
-            _write_manifest(temporary, {**manifest, "version": version, "files": _sums(files)})
-            try:
-                temporary.rename(parent / str(version))
-            except OSError:
-                if not (parent / str(version)).exists():
-                    raise
-                continue  # another writer took this number: the next one
-            _sync(parent)
-            return parent / str(version)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with _partial(parent) as temporary:
+            for name, content in files.items():
+                _write(temporary / name, content)
+            return _numbered(temporary, parent, {**manifest, "files": _sums(files)})
+    except OSError as error:
+        raise BundleError(
+            f"{parent} cannot be written ({error.strerror}); give a folder with space that you may write to"
+        ) from error
+
+
+def _numbered(temporary: Path, parent: Path, manifest: Mapping[str, Any]) -> Path:
+    """Give a finished folder its manifest and the next free number as its name."""
+    while True:
+        path = parent / str(version := next_version(parent))
+        _write_manifest(temporary, {**manifest, "version": version})
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+            continue  # another writer took this number: the next one
+        _sync(parent)
+        return path
 
 
 def versions(parent: Path) -> list[int]:
