@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -13,6 +14,7 @@ OVERFLOW = "*"
 """Entity of the flows that came after the last group that a bucket can have."""
 
 
+@lru_cache(maxsize=10_000)
 def address_text(address: bytes) -> str:
     r"""Return an address as people write it, IPv4-mapped ones as dotted quads.
 
