@@ -182,10 +182,11 @@ def intern_triples(tables: Tables, ports: Integers, links: Links) -> None:
 
 @compiled
 def wrap(place: int, size: int) -> int:
-    """Return a place in a ring from one that is less than a turn outside; cheaper than a division."""
-    if place >= size:
-        return place - size
-    return place + size if place < 0 else place
+    """Return a place in a ring from one less than a turn too far; cheaper than a division.
+
+    One before the beginning counts from the end anyway.
+    """
+    return place - size if place >= size else place
 
 
 @compiled

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.features.window_kernels import hash_entity, mix
 from pipeline.features.windows import MOST_BYTES, WINDOW_COLUMNS, Low, LowMark, Windows, WindowSpec
 
 Counts = npt.NDArray[np.int64]
@@ -278,33 +277,6 @@ def test_absurd_byte_counts_do_not_wrap() -> None:
 
     assert column(counts, "src_bytes_10s", spec) == [MOST_BYTES, 2 * MOST_BYTES, MOST_BYTES + 7]
     assert MOST_BYTES * WindowSpec(capacity=2**22).capacity < 2**63
-
-
-def unmixed(word: int) -> int:
-    """Return the word that the finaliser of splitmix64 turns into `word`."""
-    for shift, factor in ((31, 0x94D049BB133111EB), (27, 0xBF58476D1CE4E5B9), (30, 1)):
-        word ^= word >> shift ^ word >> 2 * shift
-        word = word * pow(factor, -1, 2**64) % 2**64
-    return word
-
-
-def test_equal_hashes_are_not_equal_hosts() -> None:
-    """A thousand addresses with one and the same 64-bit hash are counted as a thousand hosts."""
-    seed, n = 12_345, 1_000
-    lows = np.arange(n, dtype=np.uint64)
-    target = unmixed(unmixed(0xABCD_0123_4567_89EF))
-    highs = [(target - int(mix(low ^ np.uint64(seed)))) % 2**64 for low in lows]
-    src = np.stack([lows, np.array(highs, np.uint64)], axis=1)
-    assert {int(hash_entity(address, np.uint64(0), np.uint64(seed))) for address in src} == {
-        0xABCD_0123_4567_89EF
-    }
-
-    spec = WindowSpec(widths_s=(10,))
-    arguments = columns([Row()] * n) | {"src": src.view(np.uint8)}
-    counts = Windows(spec, hash_seed=seed).update(**arguments)
-
-    assert column(counts, "src_flows_10s", spec) == [1] * n
-    assert column(counts, "dst_srcs_10s", spec) == list(range(1, n + 1))
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,14 @@
 """The tables of the windows grow, are cleaned up and stay within the capacity, counting exactly."""
 
-import os
-import shutil
-import subprocess
-import sys
 from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-import pipeline
 from pipeline.features.windows import Windows, WindowSpec
 
 Counts = npt.NDArray[np.int64]
@@ -225,23 +219,3 @@ def test_sensors_that_went_silent_are_forgotten() -> None:
         assert counts[:, 0].tolist() == [1] * 100
 
     assert len(windows._sensors) < 10_000
-
-
-def test_without_a_place_for_compiled_code_it_is_compiled_again(tmp_path: Path) -> None:
-    """An installed package that nobody may write beside works for a user without a home."""
-    (package,) = pipeline.__path__
-    shutil.copytree(package, tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "pipeline" / "features" / "__pycache__").touch()  # stops root too
-    program = "import numpy as np; from pipeline.features.window_kernels import mix; print(mix(np.uint64(1)))"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CACHE")}
-
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", program],
-        cwd=tmp_path,
-        env=environment | {"HOME": os.devnull, "XDG_CACHE_HOME": os.devnull},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert (done.stdout.strip(), done.stderr) == ("6238072747940578789", "")
