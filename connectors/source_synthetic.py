@@ -114,8 +114,8 @@ class SyntheticSource:
         self._kinds, self._sensor = kinds, sensor
         self._site = site.build(seed, workstations)
         self._habits = habits.Habits.of(self._site, seed, scale=scale)
-        # The last days read, so that neither counting nor listing attacks draws a day again.
-        self._day = lru_cache(maxsize=2)(self._draw_day)
+        # The day being read: its hours come one by one, and all need what was drawn for the day.
+        self._day = lru_cache(maxsize=1)(self._draw_day)
         self._day_ends = np.cumsum([self._day(i).ends[-1] for i in range(days)])
         self.n_records: int | None = int(self._day_ends[-1])
 

@@ -134,6 +134,8 @@ def open_source(
         If there is no such dataset, part or file, or the file is not of this dataset.
     """
     entry = _entry(dataset)
+    if sensor == "":
+        raise SourceError("the sensor's name is empty, expected where the flows were observed")
     if generated is not None and entry.dataset is not None:
         raise SourceError(f"{dataset} is read from a file; only synthetic takes a seed, days or attacks")
     source: Source = (

@@ -50,10 +50,7 @@ class Fields:
 
     def number(self, name: str) -> pa.Array:
         """Return a column as float64; an empty cell is null."""
-        column = self._columns[name]
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            return column.cast(pa.float64())
-        return self._parsed(name, self._filled(name), pa.float64(), "a number")
+        return self._numeric(name, self._columns[name], pa.float64(), "a number")
 
     def count(self, name: str) -> pa.Array:
         """Return a column as int64; an empty cell is null."""
@@ -61,9 +58,7 @@ class Fields:
         if pa.types.is_floating(column.type):
             # A typed file with missing counts holds them as NaN.
             column = pc.if_else(pc.is_nan(column), None, column)
-        elif not pa.types.is_integer(column.type):
-            column = self._filled(name)
-        return self._parsed(name, column, pa.int64(), "a whole number")
+        return self._numeric(name, column, pa.int64(), "a whole number")
 
     def port(self, name: str) -> pa.Array:
         """Return a column of ports as uint16; `-` and empty cells are null, `0x50` is 80."""
@@ -82,9 +77,15 @@ class Fields:
         self._note(name, known.take(coded.indices), "an IPv4 or IPv6 address")
         return packed.take(coded.indices)
 
-    def _filled(self, name: str) -> pa.Array:
-        column = self.text(name)
-        return pc.if_else(pc.equal(column, ""), None, column)
+    def _numeric(self, name: str, column: pa.Array, kind: pa.DataType, expected: str) -> pa.Array:
+        try:
+            return column.cast(kind)
+        except pa.ArrowInvalid:
+            pass
+        if pa.types.is_string(column.type):
+            column = self.text(name)
+            column = pc.if_else(pc.equal(column, ""), None, column)
+        return self._parsed(name, column, kind, expected)
 
     def _parsed(self, name: str, column: pa.Array, kind: pa.DataType, expected: str) -> pa.Array:
         try:

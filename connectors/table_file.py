@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -70,6 +71,10 @@ def first_lines(path: Path, n_lines: int) -> list[bytes]:
         return [line for line, _ in islice(_lines(stream), n_lines)]
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def split_names(line: bytes) -> list[str]:
     """Return the fields of a line as text."""
     return line.decode("utf-8", errors="replace").split(",")
@@ -84,14 +89,19 @@ def _open_text(path: Path) -> BinaryIO:
 def _lines(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
     """Yield each line that is not blank, without its end, and whether it had one."""
     mark = _BOM
-    while line := stream.readline(LONGEST_LINE):
-        ended = line.endswith(b"\n")
-        if not ended and len(line) == LONGEST_LINE:
-            ended = _skip_line(stream)
-        line = line.removeprefix(mark).rstrip(b"\r\n")
-        mark = b""
-        if line and not line.isspace():
-            yield line, ended
+    try:
+        while line := stream.readline(LONGEST_LINE):
+            ended = line.endswith(b"\n")
+            if not ended and len(line) == LONGEST_LINE:
+                ended = _skip_line(stream)
+            line = line.removeprefix(mark).rstrip(b"\r\n")
+            mark = b""
+            if line and not line.isspace():
+                yield line, ended
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(
+            f"{stream.name}: cannot be read to its end ({_one_line(error)}); fetch it again"
+        ) from error
 
 
 def _skip_line(stream: BinaryIO) -> bool:
@@ -191,19 +201,16 @@ class ParquetTable:
 
     def blocks(self, start: int, rows: int) -> Iterator[Block]:
         """Yield the records from `start` on, at most `rows` a block."""
-        with _open_parquet(self._path) as file:
-            groups, first = _groups_from(file, start)
-            for batch in _batches(file, groups, rows):
-                skipped = max(0, start - first)
-                first += batch.num_rows
-                if skipped < batch.num_rows:
-                    yield self._block(first, batch.slice(skipped))
+        for first, batch in _batches(self._path, start, rows):
+            skipped = max(0, start - first)
+            if skipped < batch.num_rows:
+                yield self._block(first + skipped, batch.slice(skipped))
 
-    def _block(self, following: int, batch: pa.RecordBatch) -> Block:
+    def _block(self, first: int, batch: pa.RecordBatch) -> Block:
         columns = [_plain(column) for column in batch.columns]
         text = [column.cast(pa.string()) for column in columns]
         joined = pc.binary_join_element_wise(*text, ",", null_handling="replace", null_replacement="")
-        first = following - batch.num_rows
+        following = first + batch.num_rows
         return Block(
             first=first,
             next=following,
@@ -235,13 +242,23 @@ def _open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
     try:
         return pyarrow.parquet.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{path}: broken Parquet file ({error}); fetch it again") from error
+        raise SourceError(f"{path}: broken Parquet file ({_one_line(error)}); fetch it again") from error
 
 
-def _batches(file: pyarrow.parquet.ParquetFile, groups: list[int], rows: int) -> Iterator[pa.RecordBatch]:
-    # One group at a time: asked for several, Arrow loads the bytes of all of them.
-    for group in groups:
-        yield from file.iter_batches(rows, row_groups=[group], use_threads=False)
+def _batches(path: Path, start: int, rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield batches from the row group that holds record `start` on, each with its first position."""
+    with _open_parquet(path) as file:
+        groups, first = _groups_from(file, start)
+        try:
+            # One group at a time: asked for several, Arrow loads the bytes of all of them.
+            for group in groups:
+                for batch in file.iter_batches(rows, row_groups=[group], use_threads=False):
+                    yield first, batch
+                    first += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(
+                f"{path}: damaged after record {first} ({_one_line(error)}); fetch it again"
+            ) from error
 
 
 def _groups_from(file: pyarrow.parquet.ParquetFile, start: int) -> tuple[list[int], int]:

@@ -61,6 +61,7 @@ MISTAKES: dict[str, Callable[[Path, pytest.MonkeyPatch], object]] = {
     r"no part 'tset'; expected one of train, test": lambda path, _: open_source("nsl-kdd", path, part="tset"),
     r"nowhere: no such file; expected NSL-KDD": lambda path, _: open_source("nsl-kdd", path / "nowhere"),
     r"synthetic is generated: it takes neither": lambda path, _: open_source("synthetic", path),
+    r"the sensor's name is empty": lambda *_: open_source("synthetic", sensor=""),
     r"kdd99 is read from a file; only synthetic": lambda *_: open_source("kdd99", generated=Generated()),
 }
 

@@ -1,5 +1,6 @@
 """Dataset files: odd text, wrong files and what the errors say."""
 
+import gzip
 from pathlib import Path
 
 import pyarrow as pa
@@ -165,6 +166,33 @@ def test_a_typed_file_with_missing_counts_is_read(tmp_path: Path) -> None:
 
     assert chunk.rows["is_ftp_login"].to_pylist() == [None]
     assert [(r.position, r.reason) for r in chunk.rejects] == [(1, "null_value"), (2, "unreadable_value")]
+
+
+def test_a_cut_gzip_gives_what_it_holds_and_then_an_error(tmp_path: Path) -> None:
+    """Records before the damage are read; the damage is an error that names the file, not silence."""
+    path = tmp_path / "a.gz"
+    lines = [f"{i}," + GOOD.decode().partition(",")[2] for i in range(20_000)]
+    whole = gzip.compress("\n".join(lines).encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    chunks = open_source("nsl-kdd", path).chunks(rows=100)
+
+    assert next(chunks).next == 100
+    with pytest.raises(SourceError, match=r"a\.gz: cannot be read to its end .*; fetch it again"):
+        list(chunks)
+
+
+def test_a_damaged_parquet_page_is_an_error(tmp_path: Path) -> None:
+    """Bytes that no longer decode are reported with the record behind which they stand."""
+    path = tmp_path / "a.parquet"
+    columns = {name: pa.array([str(i) for i in range(5000)]) for name in NSL_KDD.columns}
+    pq.write_table(pa.table(columns), path, row_group_size=1000, compression="zstd")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4000] = bytes(4000)
+    path.write_bytes(content)
+
+    with pytest.raises(SourceError, match=r"a\.parquet: damaged after record \d000 .*; fetch it again"):
+        list(open_source("nsl-kdd", path).chunks())
 
 
 def test_an_empty_table_is_an_empty_source(tmp_path: Path) -> None:

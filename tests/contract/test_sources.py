@@ -81,7 +81,7 @@ def write_parquet(path: Path, layout: Layout, n: int) -> Path:
         values = columns[at].to_pylist()
         values[4:6] = [float("inf"), -1.0]
         columns[at] = pa.array(values, pa.float64())
-    pq.write_table(pa.table(columns, names=list(layout.columns)), path, row_group_size=20 if n < 100 else 500)
+    pq.write_table(pa.table(columns, names=list(layout.columns)), path, row_group_size=20 if n < 100 else 400)
     return path
 
 
@@ -232,7 +232,7 @@ def peaks(source: Source) -> tuple[int, int]:
 def test_memory_does_not_grow_with_the_source(make: Make, tmp_path: Path) -> None:
     """Ten times the records take about the same memory."""
     (tmp_path / "big").mkdir()
-    small, big = make(tmp_path, 600), make(tmp_path / "big", 6000)
+    small, big = make(tmp_path, 400), make(tmp_path / "big", 4000)
     peaks(small)  # what is loaded once is not counted
     python, arrow = peaks(small)
     python_big, arrow_big = peaks(big)
