@@ -33,6 +33,9 @@ LEAST_PEAKS = 30
 SMALLEST = float(np.finfo(np.float64).tiny)
 """p-values are never below this, so never 0."""
 
+LARGEST_SCORE = 1e300
+"""Larger scores count as this: differences of scores stay finite."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tail:
@@ -82,7 +85,7 @@ class Calibration:
                 f"calibration needs finite scores of shape (n,) with n >= 1, got shape {scores.shape}; "
                 "give it held-out normal flows scored by the fitted detector"
             )
-        ascending = np.sort(scores.astype(np.float64))
+        ascending = np.sort(np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE))
         tail, reason = _fit_tail(ascending)
         return cls(ascending, tail, _notes(ascending, tail, reason))
 
@@ -95,7 +98,7 @@ class Calibration:
         """Return p-values in (0, 1], shape (n,); smaller is more anomalous."""
         if not np.isfinite(scores).all():
             raise FitError("p_value needs finite scores; check the rows before scoring them")
-        n = self.scores.size
+        n, scores = self.scores.size, np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE)
         at_least = n - np.searchsorted(self.scores, scores, side="left")
         p: Scores = (1 + at_least) / (n + 1)
         if self.tail is not None:
@@ -148,9 +151,10 @@ class Calibration:
     def _beyond(self, scores: Scores) -> Scores:
         """Return the tail's p-values; they mean something beyond the largest calibration score."""
         assert self.tail is not None
-        excess = np.maximum(scores - self.scores[-1], 0.0) / self.tail.scale
         gamma = self.tail.shape
-        exponent: Scores = np.log1p(gamma * excess) / gamma if gamma > 0 else excess
+        with np.errstate(over="ignore"):  # infinitely far out is far out
+            excess = np.maximum(scores - self.scores[-1], 0.0) / self.tail.scale
+            exponent: Scores = np.log1p(gamma * excess) / gamma if gamma > 0 else excess
         survival: Scores = self.resolution * np.exp(-np.minimum(exponent, 700.0))
         floored: Scores = np.maximum(survival, SMALLEST)
         return floored

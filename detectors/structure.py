@@ -224,7 +224,7 @@ def fit_network(x: Matrix, arcs: Sequence[Arc], *, variance_floor: float) -> Lin
     Variances below the floor are raised to it. Nodes with no arc are fitted here: mean and variance.
     """
     d = x.shape[1]
-    intercepts, variances = x.mean(axis=0), x.var(axis=0)
+    intercepts, variances = x.mean(axis=0), x.var(axis=0, ddof=1)
     coefficients = np.zeros((d, d))
     linked = sorted({node for arc in arcs for node in arc})
     for node, beta, variance, parents in _fitted_nodes(x, arcs, linked):
