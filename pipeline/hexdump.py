@@ -31,12 +31,25 @@ def readable(value: bytes) -> str:
     except RecordError:
         pass
     try:
-        text = value[:MOST_BYTES].decode()
+        text = value[:MOST_BYTES].decode().replace("\r\n", "\n").expandtabs()
     except UnicodeDecodeError:
         return hexdump(value)
-    if not all(char.isprintable() or char in "\r\n\t" for char in text):
+    if printable(text) != text:
         return hexdump(value)
     return text + _rest(len(value) - MOST_BYTES, "bytes")
+
+
+def printable(text: str) -> str:
+    """Return text that cannot steer a terminal: all but line ends that does not print is replaced.
+
+    Examples
+    --------
+    >>> printable(f"a{chr(27)}[2Jb")
+    'a�[2Jb'
+    """
+    return "".join(
+        char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
 
 
 def hexdump(value: bytes) -> str:
@@ -69,7 +82,7 @@ def _cell(column: pa.Array, row: int) -> str:
         return str(address.ipv4_mapped or address)
     if pa.types.is_timestamp(column.type):
         return _timestamp(value, column.type.unit)
-    return repr(value) if isinstance(value, bytes) else str(value)
+    return repr(value) if isinstance(value, bytes) else printable(str(value))
 
 
 def _timestamp(value: int, unit: str) -> str:

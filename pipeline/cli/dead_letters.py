@@ -13,6 +13,7 @@ from connectors.kafka_reader import KafkaReader
 from connectors.topics import Topics
 from pipeline.cli.options import examples, settings_options
 from pipeline.errors import PipelineError
+from pipeline.hexdump import printable, readable
 from pipeline.settings import Settings
 
 
@@ -50,7 +51,7 @@ def list_(*, settings: Settings, stage: str | None, reason: str | None, limit: i
     }
     shown = list(found.values())[-limit:] if limit else list(found.values())
     for time_ms, letter in shown:
-        click.echo(_as_json(time_ms, letter) if as_json else _line(time_ms, letter))
+        click.echo(_as_json(time_ms, letter) if as_json else _one_line(_line(time_ms, letter)))
     rows = sum(letter.rows for _, letter in found.values())
     click.echo(f"{len(shown)} of {len(found)} dead letters shown; {rows} records in all", err=True)
 
@@ -60,8 +61,6 @@ def list_(*, settings: Settings, stage: str | None, reason: str | None, limit: i
 @settings_options
 def show(*, settings: Settings, letter_id: str) -> None:
     """Show one dead letter: reason, origin, and what it holds. The beginning of its ID is enough."""
-    from pipeline.hexdump import readable
-
     letters = _letters(settings)
     found = {letter.id: (time_ms, letter) for time_ms, letter in letters if letter.id.startswith(letter_id)}
     if len(found) != 1:
@@ -70,7 +69,7 @@ def show(*, settings: Settings, letter_id: str) -> None:
     time_ms, letter = next(iter(found.values()))
     for name, value in asdict(letter).items():
         if name != "value" and value not in (None, ""):
-            click.echo(f"{name:10} {value}")
+            click.echo(_one_line(f"{name:10} {value}"))
     click.echo(f"{'written':10} {_time(time_ms)}")
     click.echo(f"{'value':10} {len(letter.value)} bytes\n{readable(letter.value)}")
 
@@ -85,6 +84,11 @@ def _letters(settings: Settings) -> Iterator[tuple[int, DeadLetter]]:
                     yield message.timestamp_ms, DeadLetter.from_kafka(message.headers, message.value)
                 except RecordError as error:
                     click.echo(f"{topic}/{partition}/{message.offset}: {error}", err=True)
+
+
+def _one_line(text: str) -> str:
+    """Return text that stays on its line: whoever may write to the topic chooses its headers."""
+    return printable(text).replace("\n", " ")
 
 
 def _line(time_ms: int, letter: DeadLetter) -> str:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import click
 
 from connectors.base import Source
 from pipeline.cli.options import examples, settings_options
-from pipeline.cli.signals import stop_on_sigterm
-from pipeline.feed import OpenSource, Sent, feed
+from pipeline.cli.signals import stop_event, stop_on_sigterm
+from pipeline.feed import Sent, feed
 from pipeline.settings import Settings
 
 
@@ -22,15 +21,15 @@ class Speed(click.ParamType):
 
     name = "speed"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return seconds of event time a second."""
-        if isinstance(value, float):
-            return value
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        """Return seconds of event time a second, None for max."""
+        if value == "max":
+            return None
         try:
-            factor = float("inf") if value == "max" else float(str(value).removesuffix("x"))
+            factor = float(str(value).removesuffix("x"))
         except ValueError:
             factor = 0.0
-        if not factor > 0:
+        if not 0 < factor < float("inf"):
             self.fail(f"{value!r} is no speed; expected max, or a factor as 1x or 10x", param, ctx)
         return factor
 
@@ -69,7 +68,7 @@ def replay(
     data: Path | None,
     part: str | None,
     sensor: str | None,
-    speed: float,
+    speed: float | None,
     limit: int | None,
     again: bool,
     rebase: bool,
@@ -87,78 +86,75 @@ def replay(
     stop_on_sigterm()
     if settings.writer.lane_by != "sensor" and (problems := conflicts(settings)):
         raise SettingsError(problems[0])
-    with _said_when_interrupted(), _bar(limit) as (begun, progress):
+    source = _opened(dataset, data, part, sensor, generated)
+    with _bar(source, limit) as progress:
+        # From here on a stop ends it behind a whole message, with a summary.
+        stop = stop_event()
         sent = feed(
             settings,
-            _opener(dataset, data, part, sensor, generated),
+            source,
             speed=speed,
             limit=limit,
             again=again,
             rebase=rebase,
-            begun=begun,
+            stop=stop,
+            begun=_notes,
             progress=progress,
         )
-    click.echo(json.dumps(asdict(sent)) if as_json else _summary(sent))
+    click.echo(_json(sent) if as_json else _text(sent))
+    if stop.is_set():
+        click.echo("stopped; run the same command again, and it goes on from there", err=True)
+        raise KeyboardInterrupt
 
 
-@contextmanager
-def _said_when_interrupted() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("interrupted: run the same command again, and it goes on where the log ends", err=True)
-        raise
-
-
-def _opener(
+def _opened(
     dataset: str, data: Path | None, part: str | None, sensor: str | None, generated: dict[str, Any]
-) -> OpenSource:
+) -> Source:
     from connectors.sources import Generated, open_source
 
     given = {name: value for name, value in generated.items() if value is not None}
-    if isinstance(given.get("start"), datetime):
+    if "start" in given:
         given["start"] = given["start"].date()
     wanted = Generated(**given) if given else None
+    return open_source(dataset, data, sensor=sensor, part=part, generated=wanted)
 
-    def opened(run: int, shift_us: int) -> Source:
-        return open_source(
-            dataset, data, sensor=sensor, part=part, run=run, shift_us=shift_us, generated=wanted
-        )
 
-    return opened
+def _notes(source: Source) -> None:
+    for note in source.notes:
+        click.echo(f"{source.name}: {note}", err=True)
 
 
 @contextmanager
-def _bar(limit: int | None) -> Iterator[tuple[Callable[[Source, int], None], Callable[[int], None]]]:
-    """Yield what to call at the beginning and at each step; draws on a terminal only, on standard error."""
+def _bar(source: Source, limit: int | None) -> Iterator[Callable[[int], None]]:
+    """Yield what to call with the position reached; draws on a terminal only, on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("replay", total=limit)
-
-        def begun(source: Source, position: int) -> None:
-            for note in source.notes:
-                click.echo(f"{source.name}: {note}", err=True)
-            ends = [end for end in (limit, source.n_records) if end is not None]
-            bar.update(task, description=source.name, completed=position, total=min(ends, default=None))
-
-        yield begun, lambda position: bar.update(task, completed=position)
+        ends = [end for end in (limit, source.n_records) if end is not None]
+        task = bar.add_task(source.name, total=min(ends, default=None))
+        yield lambda position: bar.update(task, completed=position)
 
 
-def _summary(sent: Sent) -> str:
-    if sent.next == sent.start and not sent.flows:
+def _json(sent: Sent) -> str:
+    told = {"source": sent.source, "topic": sent.topic, "run": sent.run, **asdict(sent.summary)}
+    return json.dumps({**told, "flows_per_s": round(sent.flows_per_s, 1)})
+
+
+def _text(sent: Sent) -> str:
+    done = sent.summary
+    if done.first == done.next and not done.n_sent:
         return (
-            f"{sent.source}: all up to position {sent.start:,} is in {sent.topic} already; "
+            f"{sent.source}: all up to position {done.first:,} is in {sent.topic} already; "
             "to send it once more, as new flows: --again"
         )
-    went_on = f", going on at position {sent.start:,}" if sent.start else ""
     run = f", run {sent.run}" if sent.run else ""
-    lanes = ", ".join(f"{lane}: {flows:,}" for lane, flows in sorted(sent.lanes.items()))
+    went_on = f", going on at position {done.first:,}" if done.first else ""
+    lanes = ", ".join(f"{lane}: {flows:,}" for lane, flows in sorted(done.lanes.items()))
     return (
-        f"{sent.source}{run}{went_on}: {sent.flows:,} flows to {sent.topic} in {sent.seconds:.1f} s "
-        f"({sent.flows_per_s:,.0f} flows/s), {sent.rejects:,} rejects to the dead letters\n"
+        f"{sent.source}{run}{went_on}: {done.n_sent:,} flows to {sent.topic} in {done.seconds:.1f} s "
+        f"({sent.flows_per_s:,.0f} flows/s), {done.n_rejected:,} rejects to the dead letters\n"
         f"lanes  {lanes or 'none'}"
     )
