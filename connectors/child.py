@@ -52,6 +52,10 @@ class Child:
         """Return the exit code, or None while it runs."""
         return self._process.poll()
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, if it still runs."""
+        self._process.send_signal(number)
+
     def stop(self, patience_s: float = 5.0) -> None:
         """End it: ask, wait `patience_s`, then kill; at once if it has ended already."""
         atexit.unregister(self.stop)

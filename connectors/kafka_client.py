@@ -42,6 +42,7 @@ def sentence(settings: KafkaSettings, doing: str, error: BaseException) -> str:
         if isinstance(error, known):
             return f"cannot {doing} at {settings.servers}: {advice}"
     text = " ".join(str(error).split())[:300]
+    text = text.removeprefix("KafkaTimeoutError: ").replace("KafkaConnectionError: ", "")
     if isinstance(error, kafka.errors.KafkaTimeoutError | kafka.errors.KafkaConnectionError):
         return (
             f"cannot {doing}: no answer from Kafka at {settings.servers} ({text}); "
@@ -50,24 +51,65 @@ def sentence(settings: KafkaSettings, doing: str, error: BaseException) -> str:
     return f"cannot {doing} at {settings.servers}: {text}"
 
 
+class _Causes(logging.Handler):
+    """Why a client could not connect: kafka-python logs it, and raises only that time is up."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._last = ""
+        self._refused = ""
+        self.reached = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if "SaslAuthenticationFailedError" in text:
+            self._refused = text
+        elif text.startswith("Bootstrap connection"):
+            self._last = text.partition(" failed: ")[2].rpartition(" (backoff")[0]
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Listen to kafka-python while it connects."""
+        logger = logging.getLogger("kafka.net")
+        logger.addHandler(self)
+        try:
+            yield
+            self.reached = True
+        finally:
+            logger.removeHandler(self)
+
+    def better(self, error: Exception) -> Exception:
+        """Return the error with its cause, where one was heard of."""
+        if not isinstance(error, kafka.errors.KafkaTimeoutError):
+            return error
+        if self._refused:
+            refused: Exception = kafka.errors.SaslAuthenticationFailedError(self._refused)
+            return refused
+        told: Exception = kafka.errors.KafkaTimeoutError(self._last or str(error))
+        return told
+
+
 def _connected(settings: KafkaSettings, kind: Callable[..., Any], options: dict[str, Any]) -> Any:
     """Return a client that has reached a broker; one that has not leaves nothing running.
 
     kafka-python would go on trying in a thread of the client that nobody got.
     """
     opened: list[Any] = []
+    causes = _Causes()
 
     def network(**configs: Any) -> Any:
         opened.append(KafkaNetClient(**configs))
         return opened[-1]
 
     try:
-        with broker_errors(settings, "reach Kafka"):
+        with causes.collected():
             return kind(kafka_client=network, **settings.client_options(), **options)
-    except BaseException:
-        for client in opened:
-            client.close()
-        raise
+    except (kafka.errors.KafkaError, OSError) as error:
+        raise BrokerError(sentence(settings, "reach Kafka", causes.better(error))) from error
+    finally:
+        if not causes.reached:
+            for client in opened:
+                client.close()
 
 
 def admin(settings: KafkaSettings) -> Any:
