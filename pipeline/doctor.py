@@ -160,7 +160,7 @@ def _port(host: str, port: int, worker: str) -> Finding:
 
 
 def _is_worker(host: str, port: int) -> bool:
-    connection = HTTPConnection(host, port, timeout=2)
+    connection = HTTPConnection(host, port, timeout=1)
     try:
         connection.request("GET", "/live")
         body = json.loads(connection.getresponse().read(4096))

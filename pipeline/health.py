@@ -16,6 +16,8 @@ from prometheus_client.exposition import choose_encoder
 from pipeline.errors import PipelineError
 
 CLIENT_TIMEOUT_S = 5.0
+STOP_S = 0.1
+"""How soon a stop is noticed."""
 PATHS = ("/metrics", "/live", "/ready")
 
 
@@ -46,7 +48,9 @@ class HealthServer:
         self.is_live = is_live
         self.is_ready = is_ready
         self._server = _bound(host, port, self)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_S,), name="health", daemon=True
+        )
 
     @property
     def port(self) -> int:

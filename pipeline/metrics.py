@@ -32,24 +32,20 @@ class PValues(Collector):
 
     def __init__(self) -> None:
         self._counts = [0] * P_VALUE_BINS
-        self._sum = 0.0
 
-    def observe(self, counts: Sequence[int], total: float = 0.0) -> None:
+    def observe(self, counts: Sequence[int]) -> None:
         """Add the p-values of a batch.
 
         Parameters
         ----------
         counts : sequence of int
             Rows by decade: `counts[k]` have 10^-(k+1) < p <= 10^-k; the last counts all below, too.
-        total : float
-            Sum of the p-values.
         """
         for decade, count in enumerate(counts):
             self._counts[min(decade, P_VALUE_BINS - 1)] += int(count)
-        self._sum += total
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the histogram as Prometheus wants it: cumulative, smallest bound first."""
+        """Yield the histogram as Prometheus wants it: cumulative, smallest bound first; no sum is kept."""
         family = HistogramMetricFamily(
             "weir_score_p_value", "P-values of all scored flows; flat on normal traffic."
         )
@@ -57,7 +53,7 @@ class PValues(Collector):
         for decade in reversed(range(P_VALUE_BINS)):
             at_most += self._counts[decade]
             buckets.append((f"1e-{decade:02d}" if decade else "1.0", float(at_most)))
-        family.add_metric([], [*buckets, ("+Inf", float(at_most))], sum_value=self._sum)
+        family.add_metric([], [*buckets, ("+Inf", float(at_most))], sum_value=None)
         yield family
 
 
