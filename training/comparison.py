@@ -15,9 +15,12 @@ import detectors
 import pipeline
 import training
 from detectors.base import Progress, no_progress
+from pipeline.bundle import Bundle
 from training.datasets import Dataset
 from training.errors import TrainingError
-from training.evaluate import evaluate
+from training.evaluate import evaluate, split_again
+from training.metrics import Figures
+from training.splits import Rows
 from training.train import Plan, draft, fit
 
 ALPHA = 1e-2
@@ -166,3 +169,28 @@ def measure(dataset: Dataset, contender: Contender, seed: int, key: str) -> Run:
         observed=found.false_alarms[0].observed,
         fit_s=fitted.fit_s,
     )
+
+
+BASELINES = ("robust_z", "knn")
+
+
+def baselines(bundle: Bundle, dataset: Dataset, rows: Rows) -> dict[str, Figures]:
+    """Return the figures of the baselines on `rows`, fitted on the same split as the model.
+
+    Raises
+    ------
+    TrainingError
+        If the dataset is not the one that the model was trained on.
+    """
+    split = split_again(bundle, dataset)
+    if split is None:
+        raise TrainingError(
+            f"{bundle.name}/{bundle.version} was not trained on this data, so there are no rows to fit "
+            "baselines on; leave them out, or give the data of the training"
+        )
+    found: dict[str, Figures] = {}
+    for name in BASELINES:
+        fitted = fit(dataset, Plan(detector=name, seed=bundle.manifest["seed"]), split=split)
+        with draft(fitted, dataset) as beside:
+            found[name] = evaluate(beside, dataset, rows).figures
+    return found

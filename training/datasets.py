@@ -27,6 +27,9 @@ Order = Literal["time", "rows", "none"]
 NORMAL_DAYS = 4
 """Days of synthetic normal traffic: Monday to Thursday, so that the day after is a working day too."""
 
+DAYS = "days"
+"""Part of `synthetic` that is nothing but the days asked for."""
+
 SYNTHETIC_TIMES = "Event times are synthetic"
 """How the notes of a source begin whose records have no times."""
 
@@ -105,6 +108,7 @@ def load_dataset(
     name: str,
     path: Path | None = None,
     *,
+    part: str | None = None,
     limit: int | None = None,
     generated: Generated | None = None,
     progress: Progress = no_progress,
@@ -118,11 +122,14 @@ def load_dataset(
     path : Path, optional
         A folder with the dataset's files, or one file, which then is the whole dataset. Default:
         the folder named by the environment variable WEIR_DATA.
+    part : str, optional
+        One file of the dataset alone, as `weir replay --part` sends it; of `synthetic`: "days".
     limit : int, optional
         Read only so many records of each part: for a quick look, not for figures.
     generated : Generated, optional
         For `synthetic`: the site and its days of normal traffic; `attacks` are those of the test
-        part, which is the day after. Default: four working days.
+        part, which is the day after. Default: four working days. With part "days": the days, with
+        their attacks, as `weir replay synthetic` sends them.
 
     Raises
     ------
@@ -133,17 +140,35 @@ def load_dataset(
     """
     recipe = _recipe(name)
     if recipe.parts:
-        alone = path is not None and not path.is_dir()
-        names = [None] if alone else list(recipe.parts)
-        sources = [open_source(name, path, part=part, generated=generated) for part in names]
+        sources = _files(name, recipe, path, part, generated)
     else:
-        days = generated or Generated(days=NORMAL_DAYS)
-        after = days.start + timedelta(days=days.days)
-        sources = [
-            open_source(name, path, generated=replace(days, attacks=False)),
-            open_source(name, path, generated=replace(days, start=after, days=1)),
-        ]
+        sources = _days(name, path, part, generated or Generated(days=default_days(part)))
     return assemble(name, [_read(source, recipe, limit, progress) for source in sources])
+
+
+def default_days(part: str | None) -> int:
+    """Return how many synthetic days there are where nothing else is asked for."""
+    return 1 if part == DAYS else NORMAL_DAYS
+
+
+def _files(
+    name: str, recipe: Recipe, path: Path | None, part: str | None, generated: Generated | None
+) -> list[Source]:
+    one_file = path is not None and not path.is_dir()
+    parts = [part] if one_file or part is not None else list(recipe.parts)
+    return [open_source(name, path, part=part, generated=generated) for part in parts]
+
+
+def _days(name: str, path: Path | None, part: str | None, generated: Generated) -> list[Source]:
+    if part == DAYS:
+        return [open_source(name, path, generated=generated)]
+    if part is not None:
+        raise DatasetError(f"{name} has no part {part!r}; expected {DAYS}, or none")
+    after = generated.start + timedelta(days=generated.days)
+    return [
+        open_source(name, path, generated=replace(generated, attacks=False)),
+        open_source(name, path, generated=replace(generated, start=after, days=1)),
+    ]
 
 
 def assemble(name: str, parts: list[Part]) -> Dataset:

@@ -13,7 +13,7 @@ from pipeline.judge import judge_rows
 from training.datasets import Dataset
 from training.errors import TrainingError
 from training.metrics import ALPHAS, Figures, Floats, Labels, figures
-from training.splits import Fractions, Rows
+from training.splits import Fractions, Rows, Split
 
 ROWS_PER_STEP = 65_536
 """Rows judged at once: keeps memory flat; scores do not depend on it."""
@@ -80,20 +80,27 @@ def rows_to_judge(bundle: Bundle, dataset: Dataset, *, everything: bool = False)
     """Return the test part where the dataset is the one of the training, all rows otherwise.
 
     Rows that the model was fitted or calibrated on would flatter it.
+    """
+    all_rows = np.arange(dataset.features.num_rows, dtype=np.int64)
+    if everything:
+        return Chosen(rows=all_rows, why="all rows, also those of the training if they are among them")
+    split = split_again(bundle, dataset)
+    if split is None:
+        return Chosen(rows=all_rows, why="all rows: these are not the data of the training")
+    return Chosen(rows=split.test, why="the test part of the training's split")
+
+
+def split_again(bundle: Bundle, dataset: Dataset) -> Split | None:
+    """Return the split of a model's training, or None if it was trained on other data.
 
     Raises
     ------
     TrainingError
         If the split that the manifest records cannot be made again from the same data.
     """
-    all_rows = np.arange(dataset.features.num_rows, dtype=np.int64)
     data = bundle.manifest["data"]
-    trained_here = data.get("fingerprint") == dataset.fingerprint
-    if everything:
-        why = "all rows, those of the training among them" if trained_here else "all rows"
-        return Chosen(rows=all_rows, why=why)
-    if not trained_here:
-        return Chosen(rows=all_rows, why="all rows: these are not the data of the training")
+    if data.get("fingerprint") != dataset.fingerprint:
+        return None
     fractions = Fractions(**data["fractions"]) if data.get("fractions") else None
     split = dataset.split(seed=bundle.manifest["seed"], fractions=fractions)
     again, recorded = split.summary()["parts"], data["split"]["parts"]
@@ -102,7 +109,7 @@ def rows_to_judge(bundle: Bundle, dataset: Dataset, *, everything: bool = False)
             f"the split of {dataset.name} comes out other than the one in the manifest of "
             f"{bundle.name}/{bundle.version}; judge all rows, or train again with this version of weir"
         )
-    return Chosen(rows=split.test, why="the test part of the training's split")
+    return split
 
 
 def write_scores(evaluation: Evaluation, path: Path) -> None:

@@ -57,8 +57,12 @@ class Fitted:
     fit_s: float
 
 
-def fit(dataset: Dataset, plan: Plan, *, progress: Progress = no_progress) -> Fitted:
+def fit(
+    dataset: Dataset, plan: Plan, *, split: Split | None = None, progress: Progress = no_progress
+) -> Fitted:
     """Return a detector fitted on the fit part, stopped by val, calibrated on cal.
+
+    `split` is that of the plan's seed and fractions, unless another one is given.
 
     Raises
     ------
@@ -68,7 +72,7 @@ def fit(dataset: Dataset, plan: Plan, *, progress: Progress = no_progress) -> Fi
         If the detector, a parameter or the rows are not usable.
     """
     detector = registry.create(plan.detector, plan.parameters)
-    split = dataset.split(seed=plan.seed, fractions=plan.fractions)
+    split = split or dataset.split(seed=plan.seed, fractions=plan.fractions)
     rows = capped(split.fit, plan)
     normal = dataset.take(rows)
     normaliser = Normaliser.fit(dataset.feature_set, normal, kinds=detector.columns, scaling=detector.scaling)
@@ -103,7 +107,16 @@ def capped(rows: Rows, plan: Plan) -> Rows:
     return np.sort(rng.choice(rows, size=cap, replace=False))
 
 
-def train(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A model on disk, and how it did on the test part."""
+
+    bundle: Bundle
+    figures: Figures
+    fit_s: float
+
+
+def train_model(
     dataset: Dataset,
     plan: Plan,
     *,
@@ -111,26 +124,31 @@ def train(
     name: str,
     alphas: Sequence[float] = ALPHAS,
     progress: Progress = no_progress,
-) -> Bundle:
+) -> Trained:
     """Fit, calibrate, judge on the test part, and write the model as the next version of `name`.
 
     Parameters
     ----------
     dataset : Dataset
+        As `load_dataset` returns it.
     plan : Plan
+        Detector, parameters, seed.
     models_dir : Path
         Folder of all models.
     name : str
         Of the model in that folder.
     alphas : sequence of float
         False-alarm rates at which alarms and found attacks are counted.
+    progress : Progress
+        Called as the work goes on.
     """
     fitted = fit(dataset, plan, progress=progress)
     progress("judge the test part", 0.0)
     with draft(fitted, dataset) as bundle:
         found = evaluate(bundle, dataset, fitted.split.test, alphas=alphas).figures
     progress("judge the test part", 1.0)
-    return write(fitted, dataset, models_dir, name, figures=found)
+    written = write(fitted, dataset, models_dir, name, figures=found)
+    return Trained(bundle=written, figures=found, fit_s=fitted.fit_s)
 
 
 @contextmanager

@@ -1,0 +1,83 @@
+"""`weir train`: from a dataset to a model bundle."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.options import examples
+from training.cli.options import KeyValue, Wanted, alpha_option, dataset_options
+
+
+@click.command(
+    epilog=examples(
+        "weir train synthetic --detector beaa --out models/",
+        "weir train nsl-kdd --data data/nsl_kdd --detector bn --param structure=hc",
+        "weir train unsw-nb15 --data UNSW-NB15_1.csv --name unsw --seed 7",
+        "weir train synthetic --alarms-per-hour 1 --flows-per-hour 5000",
+    )
+)
+@click.option("--detector", default="beaa", show_default=True, help="Name of the detector.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("models"), show_default=True,
+    help="Folder of the models.",
+)  # fmt: skip
+@click.option("--name", help="Name of the model; default: DATASET-DETECTOR.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of split and training.")
+@click.option(
+    "--param", "parameters", type=KeyValue(), multiple=True,
+    help="A parameter of the detector; repeatable.",
+)  # fmt: skip
+@click.option("--max-rows", type=click.IntRange(1), help="Fit on at most N rows, drawn by seed.")
+@click.option("--alarms-per-hour", type=float, help="A budget of false alarms: prints the alpha to set.")
+@click.option("--flows-per-hour", type=float, help="The flows that the budget is for.")
+@alpha_option
+@dataset_options
+def train(
+    *,
+    detector: str,
+    out: Path,
+    name: str | None,
+    seed: int,
+    parameters: tuple[tuple[str, Any], ...],
+    max_rows: int | None,
+    alarms_per_hour: float | None,
+    flows_per_hour: float | None,
+    alphas: tuple[float, ...],
+    wanted: Wanted,
+) -> None:
+    """Train a detector on the normal flows of a dataset and write a model bundle.
+
+    Datasets: nsl-kdd, kdd99, unsw-nb15, unsw-conn, synthetic. Normal flows are split into fit, val
+    (early stopping), cal (p-values) and test, in order of time where there is time; the held-out
+    figures of the test part are printed and kept in the bundle.
+    """
+    from rich.console import Console
+
+    from training.cli.bars import bars
+    from training.cli.tables import show_figures
+    from training.metrics import ALPHAS
+    from training.train import Plan, train_model
+
+    if (alarms_per_hour is None) != (flows_per_hour is None):
+        raise click.UsageError("--alarms-per-hour and --flows-per-hour belong together; give both")
+    plan = Plan(detector=detector, parameters=dict(parameters), seed=seed, max_rows=max_rows)
+    with bars() as progress:
+        loaded = wanted.load(progress)
+        trained = train_model(
+            loaded,
+            plan,
+            models_dir=out,
+            name=name or f"{wanted.name}-{detector}",
+            alphas=alphas or ALPHAS,
+            progress=progress,
+        )
+    console = Console()
+    show_figures(f"{wanted.name}, test part", trained.figures, console)
+    bundle = trained.bundle
+    for note in bundle.manifest["calibration"]["notes"]:
+        click.echo(f"Calibration: {note}")
+    if alarms_per_hour is not None and flows_per_hour is not None:
+        _, said = bundle.calibration.alpha_for(alarms_per_hour, flows_per_hour=flows_per_hour)
+        click.echo(f"Budget: {said}")
+    click.echo(f"Model {bundle.name}/{bundle.version} in {bundle.path}, fitted in {trained.fit_s:.1f} s")
