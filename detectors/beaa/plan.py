@@ -20,7 +20,7 @@ class Plan:
         Scale of noise values and residuals in the score; "none" is the paper's.
     n_noise : int or None
         Number of noise nodes m; None searches it: by held-out likelihood under G (importance), by
-        D's likelihood of the last batch (truncation, as in the paper).
+        D's likelihood of the last batch (truncation, as in the paper). At most the number of columns.
     max_noise : int or None
         Largest m of the search; None: half the columns, since the latent space is to be smaller.
     search : {"each", "doubling"}
@@ -121,8 +121,8 @@ class Plan:
     def candidates(self, n_columns: int) -> list[int]:
         """Return the numbers of noise nodes to try, in order."""
         if self.n_noise is not None:
-            return [self.n_noise]
-        most = self.max_noise or max(1, n_columns // 2)
+            return [min(self.n_noise, n_columns)]
+        most = min(self.max_noise or max(1, n_columns // 2), n_columns)
         if self.search == "each":
             return list(range(1, most + 1))
         return sorted({*(2**i for i in range(most.bit_length())), most})

@@ -164,6 +164,7 @@ def test_half_the_columns_is_the_most_noise() -> None:
     assert Plan().candidates(9) == [1, 2, 3, 4]
     assert Plan().candidates(1) == [1]
     assert Plan(n_noise=7).candidates(9) == [7]
+    assert Plan(n_noise=7).candidates(2) == [2]
 
 
 @settings(max_examples=20, deadline=None)
