@@ -186,7 +186,8 @@ def _configure(folder: Path, port: int, properties: Mapping[str, str]) -> Path:
 
 
 def _format(folder: Path, classpath: str, config: Path) -> None:
-    java = _java(folder, classpath)
+    # A tool of one second: compiling it well would take longer.
+    java = [*_java(folder, classpath), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     # "--cluster-id=": an id may begin with a dash.
     command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)]

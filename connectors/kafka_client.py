@@ -44,9 +44,11 @@ def sentence(settings: KafkaSettings, doing: str, error: BaseException) -> str:
     text = " ".join(str(error).split())[:300]
     text = text.removeprefix("KafkaTimeoutError: ").replace("KafkaConnectionError: ", "")
     if isinstance(error, kafka.errors.KafkaTimeoutError | kafka.errors.KafkaConnectionError):
+        # A refused login is often heard of only as a closed connection.
+        login = ", or check user and password" if settings.uses_sasl else ""
         return (
             f"cannot {doing}: no answer from Kafka at {settings.servers} ({text}); "
-            "start the broker, or correct kafka.bootstrap_servers and kafka.security_protocol"
+            f"start the broker, or correct kafka.bootstrap_servers and kafka.security_protocol{login}"
         )
     return f"cannot {doing} at {settings.servers}: {text}"
 

@@ -12,24 +12,16 @@ from brokers import (
     dead_letters,
     flow_ids,
     flow_messages,
-    flow_specs,
-    fresh_topics,
+    made_topics,
     open_writer,
 )
 
 from connectors.kafka_settings import KafkaSettings
 from connectors.run_replay import ReplaySummary, replay
 from connectors.source_memory import MemorySource
-from connectors.topics import TopicAdmin, Topics
+from connectors.topics import Topics
 
 HOUR_US = 3_600_000_000
-
-
-def _topics(settings: KafkaSettings) -> Topics:
-    topics = fresh_topics()
-    with TopicAdmin(settings) as admin:
-        admin.create(flow_specs(topics))
-    return topics
 
 
 def _replay(settings: KafkaSettings, topics: Topics, source: MemorySource, **how: object) -> ReplaySummary:
@@ -46,7 +38,7 @@ def _times(settings: KafkaSettings, topics: Topics) -> list[int]:
 
 def test_the_summary_adds_up(broker: KafkaSettings) -> None:
     """Sent, rejected and skipped are all records of the source; a second run skips them all."""
-    topics, source = _topics(broker), conn_source(5000)
+    topics, source = made_topics(broker), conn_source(5000)
     reached: list[int] = []
     first = _replay(broker, topics, source, progress=reached.append)
     second = _replay(broker, topics, source)
@@ -60,7 +52,7 @@ def test_the_summary_adds_up(broker: KafkaSettings) -> None:
 
 def test_a_limit_counts_the_records_of_the_source(local_broker: KafkaSettings) -> None:
     """The same limited command again adds nothing; without the limit the rest follows."""
-    topics, source = _topics(local_broker), conn_source(1000)
+    topics, source = made_topics(local_broker), conn_source(1000)
     first = _replay(local_broker, topics, source, limit=333)
     again = _replay(local_broker, topics, source, limit=333)
     rest = _replay(local_broker, topics, source)
@@ -74,7 +66,7 @@ def test_a_limit_counts_the_records_of_the_source(local_broker: KafkaSettings) -
 
 def test_speed_paces_by_event_time(local_broker: KafkaSettings) -> None:
     """Ten seconds of traffic at ten times the speed take one, and arrive spread over it."""
-    topics, source = _topics(local_broker), MemorySource(conn_rows(1000, step_us=10_000))
+    topics, source = made_topics(local_broker), MemorySource(conn_rows(1000, step_us=10_000))
     summary = _replay(local_broker, topics, source, speed=10.0)
 
     messages = [message for message, headers, _ in flow_messages(local_broker, topics.flows) if headers.rows]
@@ -86,7 +78,7 @@ def test_speed_paces_by_event_time(local_broker: KafkaSettings) -> None:
 
 def test_a_stop_loses_nothing(local_broker: KafkaSettings) -> None:
     """Stopped while it waits for event time: what was sent is flushed, and the rest follows later."""
-    topics, source = _topics(local_broker), conn_source(2000)
+    topics, source = made_topics(local_broker), conn_source(2000)
     stop = threading.Event()
     timer = threading.Timer(0.4, stop.set)
     timer.start()
@@ -105,7 +97,7 @@ def test_a_stop_loses_nothing(local_broker: KafkaSettings) -> None:
 
 def test_a_stop_set_before_sends_nothing(local_broker: KafkaSettings) -> None:
     """Ctrl-C during start-up."""
-    topics, source = _topics(local_broker), conn_source(100)
+    topics, source = made_topics(local_broker), conn_source(100)
     stop = threading.Event()
     stop.set()
 
@@ -115,7 +107,7 @@ def test_a_stop_set_before_sends_nothing(local_broker: KafkaSettings) -> None:
 
 def test_rebase_goes_on_from_the_clock(local_broker: KafkaSettings) -> None:
     """An older source, shifted, begins at the lanes' clock and keeps its distances."""
-    topics = _topics(local_broker)
+    topics = made_topics(local_broker)
     _replay(local_broker, topics, MemorySource(conn_rows(100), source_id="now"))
     old = MemorySource(conn_rows(100, start_us=NOON_US - HOUR_US, prefix="o"), source_id="old")
     _replay(local_broker, topics, old, rebase=True)
@@ -131,7 +123,7 @@ def test_rebase_goes_on_from_the_clock(local_broker: KafkaSettings) -> None:
 
 def test_a_rebased_source_resumes_with_its_shift(local_broker: KafkaSettings) -> None:
     """Cut short and run again without --rebase: the shift that it began with holds."""
-    topics = _topics(local_broker)
+    topics = made_topics(local_broker)
     _replay(local_broker, topics, MemorySource(conn_rows(100), source_id="now"))
     old = MemorySource(conn_rows(100, start_us=NOON_US - HOUR_US, prefix="o"), source_id="old")
     _replay(local_broker, topics, old, rebase=True, limit=40)
@@ -149,7 +141,7 @@ def test_a_rebased_source_resumes_with_its_shift(local_broker: KafkaSettings) ->
 
 def test_rebase_leaves_a_newer_source_alone(local_broker: KafkaSettings) -> None:
     """Into empty lanes, or ahead of the clock, nothing is shifted."""
-    topics, source = _topics(local_broker), MemorySource(conn_rows(10))
+    topics, source = made_topics(local_broker), MemorySource(conn_rows(10))
     _replay(local_broker, topics, source, rebase=True)
 
     assert _times(local_broker, topics)[0] == NOON_US

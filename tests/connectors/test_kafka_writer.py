@@ -1,9 +1,5 @@
 """The flows writer on real brokers: everything once, in order, and resumable after any end."""
 
-import itertools
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,18 +15,15 @@ from brokers import (
     dead_letters,
     flow_ids,
     flow_messages,
-    flow_specs,
-    fresh_topics,
+    made_topics,
     open_writer,
     write_all,
 )
 
-from connectors import broker_local
 from connectors.base import Reject
-from connectors.child import Child
 from connectors.errors import BrokerError
 from connectors.kafka_client import producer
-from connectors.kafka_reader import KafkaReader, Message
+from connectors.kafka_reader import KafkaReader
 from connectors.kafka_settings import KafkaSettings
 from connectors.kafka_writer import FlowsWriter, WriterOptions
 from connectors.lanes import LaneMap
@@ -41,13 +34,6 @@ from connectors.wire import FlowsHeaders, encode
 
 WRITER_PROCESS = Path(__file__).parent.parent / "support" / "writer_process.py"
 HOUR_US = 3_600_000_000
-
-
-def _topics(settings: KafkaSettings, lanes: int = 3) -> Topics:
-    topics = fresh_topics()
-    with TopicAdmin(settings) as admin:
-        admin.create(flow_specs(topics, lanes))
-    return topics
 
 
 def _expected_ids(source: MemorySource) -> list[str]:
@@ -65,7 +51,7 @@ def _positions_by_lane(settings: KafkaSettings, topics: Topics) -> dict[int, lis
 
 def test_every_record_arrives_once(broker: KafkaSettings) -> None:
     """Rows as they were, in their sensor's lane, in order; headers that say what the body holds."""
-    topics, source = _topics(broker), conn_source(5000)
+    topics, source = made_topics(broker), conn_source(5000)
     before_ms = time.time() * 1000 - 1
     writer = write_all(broker, topics, source, rows=700)
 
@@ -92,7 +78,7 @@ def test_every_record_arrives_once(broker: KafkaSettings) -> None:
 
 def test_rejects_are_dead_letters(broker: KafkaSettings) -> None:
     """Each bad piece with its bytes, its place and a reason."""
-    topics, source = _topics(broker), conn_source(500, n_rejects=7)
+    topics, source = made_topics(broker), conn_source(500, n_rejects=7)
     writer = write_all(broker, topics, source)
 
     found = dead_letters(broker, topics)
@@ -106,7 +92,7 @@ def test_rejects_are_dead_letters(broker: KafkaSettings) -> None:
 
 def test_a_finished_source_is_not_written_again(broker: KafkaSettings) -> None:
     """Run again, nothing is sent: not a row, not a flush, not a reject."""
-    topics, source = _topics(broker), conn_source(1000)
+    topics, source = made_topics(broker), conn_source(1000)
     write_all(broker, topics, source)
     n_messages = len(flow_messages(broker, topics.flows))
 
@@ -119,7 +105,7 @@ def test_a_finished_source_is_not_written_again(broker: KafkaSettings) -> None:
 
 def test_the_end_of_a_file_is_flushed(broker: KafkaSettings) -> None:
     """One flush message to each lane that got rows, none to the others; the clock stays."""
-    topics, source = _topics(broker), MemorySource(conn_rows(300, sensors=("s1",)))
+    topics, source = made_topics(broker), MemorySource(conn_rows(300, sensors=("s1",)))
     write_all(broker, topics, source)
     lane = LaneMap(n_lanes=3).lane("s1")
 
@@ -135,7 +121,7 @@ def test_the_end_of_a_file_is_flushed(broker: KafkaSettings) -> None:
 
 def test_silence_flushes_once(local_broker: KafkaSettings) -> None:
     """Rows wait for the linger, lanes are flushed after the idle time, and then there is peace."""
-    topics, source = _topics(local_broker), MemorySource(conn_rows(10))
+    topics, source = made_topics(local_broker), MemorySource(conn_rows(10))
     now = 100.0
     writer = FlowsWriter(
         local_broker,
@@ -167,135 +153,9 @@ def _tick_until(writer: FlowsWriter, reached: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_another_source_in_between_is_no_matter(broker: KafkaSettings) -> None:
-    """Run A, run B with many messages, run A again: A's end is found in B's messages."""
-    topics = _topics(broker, lanes=2)
-    a = MemorySource(conn_rows(400, sensors=("s1", "s2", "s3"), prefix="a"))
-    b = MemorySource(conn_rows(3000, sensors=("s1", "s2", "s3"), prefix="b", start_us=NOON_US + HOUR_US))
-    write_all(broker, topics, a)
-    write_all(broker, topics, b, rows=10)
-
-    again = write_all(broker, topics, a)
-
-    assert (again.start, again.rows_by_lane) == (400, {})
-    assert sorted(flow_ids(broker, topics.flows)) == sorted(_expected_ids(a) + _expected_ids(b))
-
-
-def test_a_source_that_grew_goes_on(broker: KafkaSettings) -> None:
-    """A source with its old id and more records: only the new ones are sent."""
-    topics, rows = _topics(broker), conn_rows(1000, sensors=("s1", "s2"))
-    write_all(broker, topics, MemorySource(rows.slice(0, 600), source_id="log"))
-    writer = write_all(broker, topics, MemorySource(rows, source_id="log"))
-
-    assert (writer.start, sum(writer.rows_by_lane.values())) == (600, 400)
-    assert sorted(flow_ids(broker, topics.flows)) == sorted(rows.column("flow_id").to_pylist())
-
-
-def test_stopped_without_warning_it_goes_on(broker: KafkaSettings) -> None:
-    """An exception in mid-file: what had been written is skipped lane by lane, nothing twice."""
-    topics, source = _topics(broker), conn_source(3000)
-    with pytest.raises(KeyboardInterrupt):
-        _write_then_raise(broker, topics, source)
-
-    resumed = write_all(broker, topics, source)
-
-    assert resumed.start <= 13 * 90
-    assert sorted(flow_ids(broker, topics.flows)) == _expected_ids(source)
-    assert len({letter.id for letter in dead_letters(broker, topics)}) == 20
-
-
-def _write_then_raise(settings: KafkaSettings, topics: Topics, source: MemorySource) -> None:
-    with open_writer(settings, topics, source, rows=50) as writer:
-        for chunk in itertools.islice(source.chunks(rows=90), 13):
-            writer.write(chunk)
-        raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("kill_at", [400, 2500])
-def test_killed_it_goes_on(broker: KafkaSettings, kill_at: int) -> None:
-    """Killed with -9 in mid-file and run again, every flow is there, in order, none twice."""
-    topics, source = _topics(broker), conn_source(6000)
-    process = subprocess.Popen(
-        [sys.executable, str(WRITER_PROCESS), broker.servers, topics.prefix, "6000"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={"PYTHONPATH": f"{Path.cwd()}:{WRITER_PROCESS.parent}", "PATH": "/usr/bin:/bin"},
-    )
-    assert process.stdout is not None
-    with process:
-        for line in process.stdout:
-            if line.strip() == "finished" or int(line) >= kill_at:
-                process.send_signal(signal.SIGKILL)
-                break
-        assert line.strip() != "finished"
-
-    n_before = len(flow_ids(broker, topics.flows))
-    resumed = write_all(broker, topics, source)
-
-    assert n_before >= kill_at * 0.9
-    assert resumed.resumed
-    assert sum(resumed.rows_by_lane.values()) == 5980 - n_before
-    assert sorted(flow_ids(broker, topics.flows)) == _expected_ids(source)
-    assert {x.position for x in dead_letters(broker, topics)} == {
-        reject.position for chunk in source.chunks() for reject in chunk.rejects
-    }
-    assert len({letter.id for letter in dead_letters(broker, topics)}) == 20
-
-
-@pytest.mark.broker
-def test_a_broker_that_hangs_is_an_error_and_a_second_run_goes_on(tmp_path: Path) -> None:
-    """No answer in mid-file: one sentence after the delivery timeout; later the rest is written.
-
-    What was on its way when the broker froze may be written twice: whole messages, below the mark
-    that makes the features workers drop them.
-    """
-    address = f"127.0.0.1:{broker_local.free_port()}"
-    child = Child(broker_local._command(address), tmp_path / "broker.log")
-    settings = KafkaSettings(
-        bootstrap_servers=(address,), request_timeout_s=1, delivery_timeout_s=2, connect_timeout_s=2
-    )
-    try:
-        broker_local.wait_ready(settings, child.ended, child.log_tail, 20)
-        topics, source = _topics(settings), conn_source(4000)
-        begun = time.monotonic()
-        with pytest.raises(BrokerError, match=r"cannot write to .*run again to go on from there") as caught:
-            _freeze_in_mid_file(settings, topics, source, child)
-        assert time.monotonic() - begun < 10
-        assert "\n" not in str(caught.value)
-        child.send_signal(signal.SIGCONT)
-        write_all(settings, topics, source)
-        found = flow_messages(settings, topics.flows)
-    finally:
-        child.send_signal(signal.SIGCONT)
-        child.stop()
-    _assert_repeats_lie_below_the_mark(found)
-    ids = {flow_id for _, _, rows in found for flow_id in rows.column("flow_id").to_pylist()}
-    assert sorted(ids) == _expected_ids(source)
-
-
-def _freeze_in_mid_file(settings: KafkaSettings, topics: Topics, source: MemorySource, child: Child) -> None:
-    with open_writer(settings, topics, source, rows=100) as writer:
-        for number, chunk in enumerate(source.chunks(rows=100)):
-            if number == 20:
-                child.send_signal(signal.SIGSTOP)
-            writer.write(chunk)
-        writer.finish()
-
-
-def _assert_repeats_lie_below_the_mark(
-    found: list[tuple[Message, FlowsHeaders, pa.RecordBatch]],
-) -> None:
-    marks: dict[int, int] = {}
-    for message, headers, rows in found:
-        positions = rows.column("position").to_pylist()
-        mark = marks.get(message.partition, 0)
-        assert all(p >= mark for p in positions) or all(p < mark for p in positions)
-        marks[message.partition] = max(mark, headers.next)
-
-
 def test_a_source_behind_the_clock_is_refused(broker: KafkaSettings) -> None:
     """An older file into the same lanes would be late altogether: refused, with both ways out."""
-    topics = _topics(broker)
+    topics = made_topics(broker)
     write_all(broker, topics, MemorySource(conn_rows(100), source_id="now"))
     n_messages = len(flow_messages(broker, topics.flows))
     old = MemorySource(conn_rows(100, start_us=NOON_US - HOUR_US), source_id="old")
@@ -310,7 +170,7 @@ def test_a_source_behind_the_clock_is_refused(broker: KafkaSettings) -> None:
 
 def test_a_minute_behind_the_clock_is_fine(local_broker: KafkaSettings) -> None:
     """Clocks differ a little, and other sensors' lanes have clocks of their own."""
-    topics = _topics(local_broker)
+    topics = made_topics(local_broker)
     write_all(local_broker, topics, MemorySource(conn_rows(100), source_id="now"))
     write_all(local_broker, topics, MemorySource(conn_rows(9, start_us=NOON_US - 59_000_000), source_id="b"))
     other = conn_rows(9, sensors=("s3",), start_us=NOON_US - HOUR_US)
@@ -323,7 +183,7 @@ def test_a_minute_behind_the_clock_is_fine(local_broker: KafkaSettings) -> None:
 
 def test_a_resumed_source_is_not_behind_itself(local_broker: KafkaSettings) -> None:
     """Times that go back within a source are its own affair, in mid-file too."""
-    topics = _topics(local_broker)
+    topics = made_topics(local_broker)
     rows = pa.Table.from_batches([conn_rows(50), conn_rows(50, start_us=NOON_US - HOUR_US, prefix="g")])
     batch = rows.combine_chunks().to_batches()[0]
     write_all(local_broker, topics, MemorySource(batch.slice(0, 50), source_id="s"))
@@ -334,7 +194,7 @@ def test_a_resumed_source_is_not_behind_itself(local_broker: KafkaSettings) -> N
 
 def test_a_foreign_message_has_a_clock_too(local_broker: KafkaSettings) -> None:
     """A producer that is not ours leaves the clock out: its event times count."""
-    topics, rows = _topics(local_broker, lanes=1), conn_rows(10)
+    topics, rows = made_topics(local_broker, lanes=1), conn_rows(10)
     headers = FlowsHeaders(record="conn@1", rows=10).to_kafka()
     client = producer(local_broker)
     client.send(topics.flows, encode(rows), headers=[h for h in headers if h[0] != "weir-clock"], partition=0)
@@ -348,14 +208,14 @@ def test_a_foreign_message_has_a_clock_too(local_broker: KafkaSettings) -> None:
 
 def test_messages_keep_to_their_limits(local_broker: KafkaSettings) -> None:
     """At most 4,000 rows and 1 MB a message, whatever the rows are."""
-    topics, many = _topics(local_broker), MemorySource(conn_rows(9000, sensors=("s1",)))
+    topics, many = made_topics(local_broker), MemorySource(conn_rows(9000, sensors=("s1",)))
     write_all(local_broker, topics, many)
     assert [h.rows for _, h, _ in flow_messages(local_broker, topics.flows)] == [4000, 4000, 1000, 0]
 
     rows = conn_rows(3000, sensors=("s1",))
     index = rows.schema.get_field_index("service")
     wide = rows.set_column(index, rows.schema.field(index), pa.array(["x" * 1500] * 3000))
-    topics = _topics(local_broker)
+    topics = made_topics(local_broker)
     write_all(local_broker, topics, MemorySource(wide))
     found = flow_messages(local_broker, topics.flows)
     assert sum(h.rows for _, h, _ in found) == 3000
@@ -366,7 +226,7 @@ def test_messages_keep_to_their_limits(local_broker: KafkaSettings) -> None:
 
 def test_a_row_that_fits_no_message_is_a_dead_letter(broker: KafkaSettings) -> None:
     """A big row goes alone; a row above what the topic takes is dead-lettered, the others go on."""
-    topics, rows = _topics(broker), conn_rows(5)
+    topics, rows = made_topics(broker), conn_rows(5)
     texts = ["a", "x" * 3_000_000, "b", "x" * 9_000_000, "c"]
     index = rows.schema.get_field_index("service")
     source = MemorySource(rows.set_column(index, rows.schema.field(index), pa.array(texts)))
@@ -380,7 +240,7 @@ def test_a_row_that_fits_no_message_is_a_dead_letter(broker: KafkaSettings) -> N
 
 def test_lanes_may_go_by_address(local_broker: KafkaSettings) -> None:
     """One busy sensor spread over lanes: each source address stays in one."""
-    topics, source = _topics(local_broker), MemorySource(conn_rows(1000))
+    topics, source = made_topics(local_broker), MemorySource(conn_rows(1000))
     write_all(local_broker, topics, source, lane_by="src")
 
     lane_of: dict[bytes, set[int]] = {}
@@ -393,7 +253,7 @@ def test_lanes_may_go_by_address(local_broker: KafkaSettings) -> None:
 
 def test_another_record_type_is_refused(local_broker: KafkaSettings) -> None:
     """One prefix carries one record type."""
-    topics = _topics(local_broker)
+    topics = made_topics(local_broker)
     write_all(local_broker, topics, MemorySource(conn_rows(10)))
 
     with pytest.raises(BrokerError, match=r"carries conn@1 and this source is kdd@1.*another prefix"):
@@ -403,7 +263,7 @@ def test_another_record_type_is_refused(local_broker: KafkaSettings) -> None:
 @pytest.mark.parametrize("missing", ["flows", "dead_letters"])
 def test_a_missing_topic_is_refused_at_once(broker: KafkaSettings, missing: str) -> None:
     """Before anything is sent, and without making the topic."""
-    topics = _topics(broker)
+    topics = made_topics(broker)
     with TopicAdmin(broker) as admin:
         admin.delete([getattr(topics, missing)])
 
@@ -413,7 +273,7 @@ def test_a_missing_topic_is_refused_at_once(broker: KafkaSettings, missing: str)
 
 def test_a_gap_in_the_source_is_refused(local_broker: KafkaSettings) -> None:
     """The writer cannot be made to believe that it has seen what it has not."""
-    topics, source = _topics(local_broker), conn_source(100)
+    topics, source = made_topics(local_broker), conn_source(100)
     [chunk] = source.chunks()
     with open_writer(local_broker, topics, source) as writer, pytest.raises(BrokerError, match="expected 0"):
         writer.write(replace(chunk, first=5))
@@ -422,7 +282,7 @@ def test_a_gap_in_the_source_is_refused(local_broker: KafkaSettings) -> None:
 def test_a_source_of_rejects_alone(local_broker: KafkaSettings) -> None:
     """A file without one good record gives dead letters and no flows message."""
     rejects = [Reject(position=i, raw=b"x", reason="r", detail="d") for i in range(5)]
-    topics, source = _topics(local_broker), MemorySource(conn_rows(0), rejects=rejects)
+    topics, source = made_topics(local_broker), MemorySource(conn_rows(0), rejects=rejects)
     write_all(local_broker, topics, source)
 
     assert flow_messages(local_broker, topics.flows) == []
@@ -431,7 +291,7 @@ def test_a_source_of_rejects_alone(local_broker: KafkaSettings) -> None:
 
 def test_many_sources_leave_a_bounded_header(local_broker: KafkaSettings) -> None:
     """Seventy files into one lane: the last ones are known, headers stay small, order holds."""
-    topics = _topics(local_broker, lanes=1)
+    topics = made_topics(local_broker, lanes=1)
     for number in range(70):
         rows = conn_rows(2, prefix=f"s{number}-", start_us=NOON_US + number * 1_000_000)
         write_all(local_broker, topics, MemorySource(rows, source_id=f"source-{number}"))

@@ -15,7 +15,7 @@ from connectors.kafka_settings import KafkaSettings
 from connectors.kafka_writer import FlowsWriter, WriterOptions
 from connectors.records import CONN, TIME
 from connectors.source_memory import MemorySource
-from connectors.topics import Topics, TopicSpec
+from connectors.topics import TopicAdmin, Topics, TopicSpec
 from connectors.wire import FlowsHeaders, decode
 
 _NUMBERS = itertools.count()
@@ -33,6 +33,14 @@ def flow_specs(topics: Topics, lanes: int = 3) -> list[TopicSpec]:
         TopicSpec(name=topics.flows, partitions=lanes),
         TopicSpec(name=topics.dead_letters, partitions=1),
     ]
+
+
+def made_topics(settings: KafkaSettings, lanes: int = 3) -> Topics:
+    """Return fresh topics that a writer can write to."""
+    topics = fresh_topics()
+    with TopicAdmin(settings) as admin:
+        admin.create(flow_specs(topics, lanes))
+    return topics
 
 
 def conn_rows(
