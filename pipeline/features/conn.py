@@ -6,9 +6,9 @@ what is telling only for one service (bytes of a DNS question, SSH flows of a pa
 its own, 0 for other flows. Per attack:
 
 - port scan: `src_dst_ports`, `src_ports_per_dst`, `src_failed`
-- host sweep: `src_dsts`, `src_dsts_per_flow`
+- host sweep: `src_dsts`, `src_dsts_per_flow`, `failed_src_dsts`
 - SSH brute force: `ssh_pair_flows`
-- flood: `dst_flows`, `dst_srcs`, and `failed` or `one_way`
+- flood: `dst_flows`, `dst_srcs`, `failed_dst_srcs`
 - slow exfiltration: `outbound_bytes`, `sent_share`, and `src_bytes` of the windows
 - DNS tunnel: `dns_bytes`, `dns_pair_flows`
 - beaconing: a flow that is small and to a public address on an odd port; the windows are too short
@@ -77,12 +77,14 @@ class Flow:
     dst_private: Mask
     dns: Mask
     ssh: Mask
+    failed: Mask
 
     @classmethod
     def read(cls, rows: pa.RecordBatch) -> "Flow":
         """Read `rows`, checked."""
         port_class = CLASS_OF_PORT[ports(rows, "dst_port")]  # no port is -1: the last entry
         service = codes(rows, "service", SERVICES)
+        state = codes(rows, "state", STATES)
         return cls(
             src_bytes=numbers(rows, "src_bytes"),
             dst_bytes=numbers(rows, "dst_bytes"),
@@ -91,11 +93,12 @@ class Flow:
             port_class=port_class,
             transport=codes(rows, "protocol", TRANSPORTS),
             service=service,
-            state=codes(rows, "state", STATES),
+            state=state,
             src_private=is_private(addresses(rows, "src_ip")),
             dst_private=is_private(addresses(rows, "dst_ip")),
             dns=(port_class == PORT_CLASSES.index("dns")) | _has(service, SERVICES, "dns"),
             ssh=(port_class == PORT_CLASSES.index("ssh")) | _has(service, SERVICES, "ssh"),
+            failed=_has(state, STATES, *FAILED_STATES),
         )
 
 
@@ -171,7 +174,7 @@ def _yes_no(rows: pa.RecordBatch, flow: Flow) -> Columns:
     web, mail, low = (flow.port_class == PORT_CLASSES.index(name) for name in ("web", "mail", "low"))
     return {
         "one_way": is_null(rows, "dst_bytes") | is_null(rows, "dst_packets"),
-        "failed": _has(flow.state, STATES, *FAILED_STATES),
+        "failed": flow.failed,
         "reset": _has(flow.state, STATES, "reset"),
         "is_udp": _has(flow.transport, TRANSPORTS, "udp"),
         "is_icmp": _has(flow.transport, TRANSPORTS, "icmp", "icmp6", "ipv6-icmp"),
@@ -259,6 +262,14 @@ DERIVED = (
     Derived(
         "dns_pair_flows", "pair", "flows", "DNS connections from this source to this destination",
         lambda w, flow: np.where(flow.dns, w("pair_flows"), 0.0), log=True,
+    ),
+    Derived(
+        "failed_src_dsts", "src", "addresses", "addresses that the source of a failed connection contacted",
+        lambda w, flow: np.where(flow.failed, w("src_dsts"), 0.0), log=True,
+    ),
+    Derived(
+        "failed_dst_srcs", "dst", "addresses", "addresses that contacted the target of a failed connection",
+        lambda w, flow: np.where(flow.failed, w("dst_srcs"), 0.0), log=True,
     ),
 )  # fmt: skip
 DERIVED_WIDTH_S = WINDOWS.widths_s[-1]
