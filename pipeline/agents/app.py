@@ -116,9 +116,11 @@ class _Worker:
             log.info("health_listening", port=health.port)
         self._watchdog.start()
         log.info("worker_started", stage=self._role.name, group=self._role.group, pid=os.getpid())
-        faust.Worker(
+        runner = faust.Worker(
             self._app, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="WARN"
-        ).execute_from_commandline()
+        )
+        runner.spinner = None  # it writes control characters even where there is no terminal
+        runner.execute_from_commandline()
 
     def _wire(self) -> None:
         app = self._app

@@ -3,11 +3,12 @@
 import ssl
 
 import faust
+from faust.auth import Credentials
 
 from connectors.kafka_settings import KafkaSettings
 
 
-def broker_credentials(settings: KafkaSettings) -> faust.auth.Credentials | None:
+def broker_credentials(settings: KafkaSettings) -> Credentials | None:
     """Return the credentials for Faust's own clients, None for a plain connection."""
     protocol = settings.security_protocol
     context = _tls(settings) if protocol.endswith("SSL") else None

@@ -28,7 +28,7 @@ ROLE = FeaturesRole(feature_set("conn"), TOPICS, max_rows=1000)
 FLOWS, FEATURES = TOPICS.flows, ROLE.output_topic
 
 
-class Died(Exception):
+class DiedError(Exception):
     """The process was killed."""
 
 
@@ -52,7 +52,7 @@ class Worker:
         if self._left is not None:
             self._left -= 1
             if self._left < 0:
-                raise Died
+                raise DiedError
         self._log.append(out.topic, out.partition or 0, out.value, out.headers, out.key)
 
     def run(self, committed: int) -> None:
@@ -66,7 +66,7 @@ class Worker:
 
 
 def _killed(code: int) -> None:
-    raise Died(code)
+    raise DiedError(code)
 
 
 def answers(log: MemoryLog) -> dict[int, tuple[FeaturesHeaders, bytes]]:
@@ -140,7 +140,7 @@ def test_deaths_change_nothing(
         worker = Worker(log, folder, dies_at=dies_at)
         try:
             worker.run(committed)
-        except Died:
+        except DiedError:
             continue
     Worker(log, folder).run(0)
 
@@ -229,7 +229,7 @@ def test_a_flows_topic_made_anew_is_refused(folder: Path) -> None:
     for value, headers in split(20, 10):
         log.append(FLOWS, 0, value, headers)
 
-    with pytest.raises(Died, match="78"):
+    with pytest.raises(DiedError, match="78"):
         Worker(log, folder).run(0)
 
 
