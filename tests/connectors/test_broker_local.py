@@ -72,7 +72,7 @@ def test_two_brokers_know_nothing_of_each_other() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tie a child to its parent")
-def test_it_dies_with_its_parent() -> None:
+def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     """A parent killed with -9 leaves no broker behind."""
     program = (
         "import time\n"
@@ -81,7 +81,10 @@ def test_it_dies_with_its_parent() -> None:
         "    print(settings.servers, flush=True)\n"
         "    time.sleep(60)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    env = {**os.environ, "TMPDIR": str(tmp_path)}  # what a killed parent cannot clean up
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env
+    )
     with parent:
         assert parent.stdout is not None
         settings = KafkaSettings(bootstrap_servers=(parent.stdout.readline().strip(),))
