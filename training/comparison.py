@@ -81,7 +81,8 @@ class Cache:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._runs[run.key] = run
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(run)) + "\n")
+            # The line break comes first: a line that an interruption cut off stays by itself.
+            file.write(f"\n{json.dumps(asdict(run))}\n")
 
 
 def _read_runs(path: Path) -> Iterator[Run]:
