@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-# Before numpy is loaded: two BLAS threads make the small products of the detectors five times slower.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+from threadpoolctl import threadpool_limits
 
 from connectors import broker_kafka, broker_local
 from connectors.kafka_settings import KafkaSettings
+
+# Two BLAS threads make the small products of the detectors five times slower. The variable is for
+# the processes that tests start: a plugin of pytest may have loaded numpy already.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+threadpool_limits(1)
 
 ROOT = Path(__file__).parent.parent
 
