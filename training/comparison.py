@@ -9,13 +9,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import detectors
-import pipeline
-import training
 from detectors.base import Progress, no_progress
+from pipeline import judge
 from pipeline.bundle import Bundle
+from pipeline.features import normaliser
+from training import evaluate as evaluation
+from training import metrics, splits, train
 from training.datasets import Dataset
 from training.errors import TrainingError
 from training.evaluate import evaluate, split_again
@@ -97,18 +100,21 @@ def _read_runs(path: Path) -> Iterator[Run]:
 
 
 def code_hash() -> str:
-    """Return a hash over the code that makes figures: a change of it makes every run stale."""
+    """Return a hash over the code that makes figures of features: its change makes every run stale.
+
+    Sources and features are not part of it: the dataset's fingerprint covers what they give.
+    """
     digest = hashlib.sha256()
-    folders = [
-        Path(str(detectors.__file__)).parent,
-        Path(str(pipeline.__file__)).parent / "features",
-        Path(str(training.__file__)).parent,
-    ]
-    for folder in folders:
-        for file in sorted(folder.rglob("*.py")):
-            if "cli" not in file.parts and file.name != "report.py":
-                digest.update(file.read_bytes())
+    for file in [*sorted(Path(str(detectors.__file__)).parent.rglob("*.py")), *map(_file, JUDGING)]:
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+JUDGING: tuple[ModuleType, ...] = (judge, normaliser, evaluation, metrics, splits, train)
+
+
+def _file(module: ModuleType) -> Path:
+    return Path(str(module.__file__))
 
 
 def compare(
