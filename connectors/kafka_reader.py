@@ -18,6 +18,12 @@ POLL_MS = 250
 ALIVE_S = 10.0
 """Silence after which `follow` asks whether the broker is still there."""
 
+_COORDINATOR_AWAY = (
+    kafka.errors.CoordinatorLoadInProgressError,
+    kafka.errors.CoordinatorNotAvailableError,
+    kafka.errors.NotCoordinatorError,
+)
+
 Start = Literal["beginning", "latest"] | Mapping[int, int]
 """Where to begin: at the log's start, at its end, or at an offset for each partition."""
 
@@ -206,7 +212,7 @@ class KafkaReader:
         client = admin(self._settings)
         try:
             with broker_errors(self._settings, f"read the offsets of group {group}"):
-                found = client.list_group_offsets({group: None}).get(group, {})
+                found = self._group_offsets(client, group)
         except BrokerError as error:
             if isinstance(error.__cause__, kafka.errors.GroupIdNotFoundError):
                 return {}
@@ -215,6 +221,19 @@ class KafkaReader:
             client.close()
         offsets = {tp.partition: at.offset for tp, at in found.items() if tp.topic == topic}
         return {partition: offset for partition, offset in sorted(offsets.items()) if offset >= 0}
+
+    def _group_offsets(self, client: Any, group: str) -> Mapping[TopicPartition, Any]:
+        """Ask again while the group's coordinator is being found: a new cluster's first group waits for it."""
+        deadline = time.monotonic() + self._settings.request_timeout_s
+        while True:
+            try:
+                found: Mapping[TopicPartition, Any] = client.list_group_offsets({group: None}).get(group, {})
+            except _COORDINATOR_AWAY:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_MS / 1000)
+            else:
+                return found
 
     def _check_partition(self, tp: TopicPartition) -> None:
         if tp.partition not in self.partitions(tp.topic):

@@ -8,6 +8,7 @@ import pytest
 from brokers import fresh_topics
 from kafka import KafkaConsumer, TopicPartition
 
+from connectors.broker_kafka import kafka_broker, missing_tools
 from connectors.errors import BrokerError
 from connectors.kafka_client import admin, producer
 from connectors.kafka_reader import KafkaReader
@@ -207,3 +208,14 @@ def test_committed_offsets(broker: KafkaSettings) -> None:
     with KafkaReader(broker) as reader:
         assert reader.committed(group, topic).get(0) == 5
         assert reader.committed(f"nobody-{topic}", topic) == {}
+
+
+@pytest.mark.kafka
+def test_the_first_group_of_a_new_cluster_is_waited_for() -> None:
+    """While Kafka still makes its offsets topic, the answer is late, not an error."""
+    if missing := missing_tools():
+        pytest.skip(f"Apache Kafka needs {missing}, not installed here")
+    with kafka_broker() as settings:
+        topic = _topic(settings)
+        with KafkaReader(settings) as reader:
+            assert reader.committed("nobody", topic) == {}
