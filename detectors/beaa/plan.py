@@ -33,7 +33,7 @@ class Plan:
         First G: principal components of the data, or random coefficients. None: "data" for
         importance, "chance" for truncation (the paper's).
     n_members : int or None
-        Size of the ensemble. None: 5 for importance, where more gave no less spread; 1 for
+        Size of the ensemble. None: 5 for importance, at the scoring price of one; 1 for
         truncation (the paper's).
     jitter : float
         Relative noise on the starting loadings of all members but the first; they also see
