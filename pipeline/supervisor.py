@@ -4,14 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from types import FrameType
+from pathlib import Path
+from typing import IO
 
 import structlog
-
-from pipeline.settings import Settings
 
 log = structlog.get_logger()
 
@@ -43,10 +44,12 @@ class Child:
     failures: int = 0
     due: float = 0.0
 
-    def start(self, now: float) -> None:
+    def start(self, now: float, output: IO[bytes] | None) -> None:
         """Start the process in a session of its own, so that Ctrl-C reaches the parent alone."""
         env = {**os.environ, **self.env}
-        self.process = subprocess.Popen(self.command, env=env, start_new_session=True)
+        self.process = subprocess.Popen(
+            self.command, env=env, stdout=output, stderr=output, start_new_session=True
+        )
         self.started = now
 
     def signal(self, number: int) -> None:
@@ -62,39 +65,39 @@ class Supervisor:
     ----------
     children : sequence of Child
         Processes to start.
+    log : Path, optional
+        File for what they print; where left out it goes where ours goes.
     """
 
-    def __init__(self, children: Sequence[Child]) -> None:
+    def __init__(self, children: Sequence[Child], *, log: Path | None = None) -> None:
         self._children = children
-        self._stopping = False
+        self._log = log
+        self._stopping = threading.Event()
+        self.ended: int | None = None
+        """Exit code of the child that gave up, if one did."""
 
     def run(self) -> int:
-        """Return the exit code: 0 after SIGTERM or SIGINT, else that of the child that gave up."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        code = 0
-        try:
-            for child in self._children:
-                child.start(time.monotonic())
-            while not self._stopping:
-                ended = self._tend(time.monotonic())
-                if ended is not None:
-                    code = ended
-                    break
-                time.sleep(0.2)
-        finally:
-            self.stop()
-        return code
+        """Return the exit code: 0 when told to stop, else that of the child that gave up."""
+        with self._log.open("ab") if self._log else nullcontext() as output:
+            try:
+                for child in self._children:
+                    child.start(time.monotonic(), output)
+                while self.ended is None and not self._stopping.wait(0.2):
+                    self.ended = self._tend(time.monotonic(), output)
+            finally:
+                self._stop()
+        return self.ended or 0
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+    def stop_soon(self) -> None:
+        """End `run`, from a signal handler or another thread."""
+        self._stopping.set()
 
-    def _tend(self, now: float) -> int | None:
+    def _tend(self, now: float, output: IO[bytes] | None) -> int | None:
         """Start again what died; return an exit code if that would not help."""
         for child in self._children:
             if child.process is None:
                 if now >= child.due:
-                    child.start(now)
+                    child.start(now, output)
                 continue
             code = child.process.poll()
             if code is None:
@@ -112,7 +115,7 @@ class Supervisor:
         log.warning("child_died", child=child.name, exit_code=code, again_in_s=wait_s)
         child.process, child.due = None, now + wait_s
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """End all children: SIGTERM, and SIGKILL for those that do not listen."""
         for child in self._children:
             child.signal(signal.SIGTERM)
@@ -126,13 +129,20 @@ class Supervisor:
                     child.process.wait()
 
 
-def worker_children(settings: Settings, begin: str, options: Sequence[str]) -> list[Child]:
-    """Return one child a stage, each with a metrics port of its own, counted from the configured one."""
-    children = []
-    for index, stage in enumerate(STAGES):
-        port = settings.worker.port
-        mine = port + index if port else port
-        command = [*WEIR, "worker", stage, *options, "--from", begin]
-        shown = "null" if mine is None else str(mine)
-        children.append(Child(stage, [*command, "--set", f"worker.port={shown}"]))
-    return children
+def worker_children(begin: str, options: Sequence[str], ports: Sequence[int | None]) -> list[Child]:
+    """Return one child a stage, each with a metrics port of its own."""
+    return [
+        Child(
+            stage, [*WEIR, "worker", stage, *options, "--from", begin, "--set", f"worker.port={_shown(port)}"]
+        )
+        for stage, port in zip(STAGES, ports, strict=True)
+    ]
+
+
+def counted_ports(port: int | None) -> list[int | None]:
+    """Return a metrics port a stage: the configured one and those after it, or all free ones, or none."""
+    return [port + index if port else port for index in range(len(STAGES))]
+
+
+def _shown(port: int | None) -> str:
+    return "null" if port is None else str(port)

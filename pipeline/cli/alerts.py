@@ -113,7 +113,8 @@ def _headline(shown: _Shown) -> Text:
 
 def _terms(weir: _Evidence) -> list[_Term]:
     leading = [term for term in weir.residuals if f"{term.kind}:{term.id}" == weir.leading]
-    return (leading + (weir.noise_directions or weir.residuals))[:TERMS]
+    others = weir.noise_directions or [term for term in weir.residuals if term not in leading]
+    return (leading + others)[:TERMS]
 
 
 def _term_line(term: _Term) -> Text:

@@ -1,5 +1,6 @@
 """`weir worker`: run one stage of the stream, or all of them as children."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Literal
@@ -54,10 +55,13 @@ def worker(
         from pipeline.agents.app import run_worker
 
         run_worker(stage, settings, begin=begin)
-    from pipeline.supervisor import Supervisor, worker_children
+    from pipeline.supervisor import Supervisor, counted_ports, worker_children
 
     options = _options(config, overrides, bootstrap_servers, prefix)
-    sys.exit(Supervisor(worker_children(settings, begin, options)).run())
+    supervisor = Supervisor(worker_children(begin, options, counted_ports(settings.worker.port)))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop_soon())
+    sys.exit(supervisor.run())
 
 
 def _options(

@@ -1,0 +1,81 @@
+"""What became of the flows: counted from the topics themselves, not from what workers say."""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+from connectors.dead_letters import DeadLetter
+from connectors.kafka_reader import KafkaReader
+from connectors.topics import Topics
+from connectors.wire import decode
+from pipeline.messages import DetectionsHeaders
+from pipeline.settings import Settings
+
+
+@dataclass(slots=True)
+class Account:
+    """The verdicts and dead letters so far; repeats count once."""
+
+    scored: dict[tuple[int, int], int] = field(default_factory=dict)  # (lane, flows offset) -> rows
+    flagged: dict[str, int] = field(default_factory=dict)  # flow id -> event time, microseconds
+    dead: dict[str, int] = field(default_factory=dict)  # id of a dead letter -> rows
+
+    @property
+    def n_scored(self) -> int:
+        """Flows that have a verdict."""
+        return sum(self.scored.values())
+
+    @property
+    def n_dead(self) -> int:
+        """Flows that could not be read or judged."""
+        return sum(self.dead.values())
+
+    @property
+    def n_accounted(self) -> int:
+        """Flows that are scored or in the dead letters: all that were sent, when nothing is on its way."""
+        return self.n_scored + self.n_dead
+
+
+class Accountant:
+    """Reads the detections of the panel and the dead letters of an installation, each message once.
+
+    Close it after use.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        topics = Topics(settings.topics.prefix)
+        self._detections = topics.detections(settings.panel.name)
+        self._dead_letters = topics.dead_letters
+        self._reader = KafkaReader(settings.kafka)
+        self._next: dict[tuple[str, int], int] = {}
+        self.account = Account()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    def update(self) -> Account:
+        """Read what is new and return the account."""
+        for topic in (self._detections, self._dead_letters):
+            for partition, (begin, end) in self._reader.offsets(topic).items():
+                start = max(begin, self._next.get((topic, partition), begin))
+                for message in self._reader.read_range(topic, partition, start, end):
+                    if topic == self._dead_letters:
+                        letter = DeadLetter.from_kafka(message.headers, message.value)
+                        self.account.dead[letter.id] = letter.rows
+                    else:
+                        headers = DetectionsHeaders.from_kafka(message.headers)
+                        self._judged(partition, headers, message.value)
+                self._next[topic, partition] = max(start, end)
+        return self.account
+
+    def _judged(self, lane: int, headers: DetectionsHeaders, value: bytes | None) -> None:
+        if headers.begins or (lane, headers.flows_offset) in self.account.scored:
+            return
+        self.account.scored[lane, headers.flows_offset] = headers.rows
+        if headers.flagged:
+            rows = decode(value)
+            ids = rows.column("flow_id").to_pylist()
+            times = rows.column("event_time").cast("int64").to_pylist()
+            self.account.flagged.update(zip(ids, times, strict=True))
