@@ -223,7 +223,7 @@ class KafkaReader:
         return {partition: offset for partition, offset in sorted(offsets.items()) if offset >= 0}
 
     def _group_offsets(self, client: Any, group: str) -> Mapping[TopicPartition, Any]:
-        """Ask again while the group's coordinator is being found: a new cluster's first group waits for it."""
+        """Ask again while the coordinator is being found: the first group of a new cluster waits for it."""
         deadline = time.monotonic() + self._settings.request_timeout_s
         while True:
             try:
