@@ -45,7 +45,7 @@ class DeadLetter:
             "weir-reason": self.reason,
             "weir-detail": self.detail[:MAX_DETAIL],
             "weir-rows": self.rows,
-            "weir-flow-id": self.flow_id,
+            "weir-flow-id": self.flow_id[:MAX_DETAIL],
             "weir-origin-source": self.source,
             "weir-origin-position": self.position,
             "weir-origin-topic": self.topic,
@@ -87,18 +87,24 @@ class DeadLetter:
     @classmethod
     def from_reject(cls, reject: Reject, source_id: str) -> "DeadLetter":
         """Return the dead letter of a piece of a source that is no record."""
-        detail, n_bytes = reject.detail, len(reject.raw)
-        if n_bytes > MAX_VALUE_BYTES:
-            detail = f"{detail[: MAX_DETAIL - 80]} (the first {MAX_VALUE_BYTES} of {n_bytes} bytes)"
+        value, detail = fitting(reject.raw, reject.detail)
         return cls(
             id=origin_id("ingest", source_id, reject.position),
             stage="ingest",
             reason=reject.reason,
             detail=detail,
-            value=reject.raw[:MAX_VALUE_BYTES],
+            value=value,
             source=source_id,
             position=reject.position,
         )
+
+
+def fitting(value: bytes, detail: str) -> tuple[bytes, str]:
+    """Return value and detail of a dead letter, the value cut if it is too long for the topic."""
+    if len(value) <= MAX_VALUE_BYTES:
+        return value, detail
+    note = f" (the first {MAX_VALUE_BYTES} of {len(value)} bytes)"
+    return value[:MAX_VALUE_BYTES], detail[: MAX_DETAIL - len(note)] + note
 
 
 def origin_id(stage: str, *origin: object) -> str:

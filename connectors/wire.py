@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 
@@ -22,10 +23,11 @@ def header_dict(headers: RawHeaders) -> dict[str, bytes]:
     return {name: bytes(value) for name, value in pairs if value is not None}
 
 
-def encode(rows: pa.RecordBatch) -> bytes:
-    """Return `rows` as one Arrow IPC stream."""
+def encode(rows: pa.RecordBatch, *, compression: Literal["lz4", "zstd"] | None = None) -> bytes:
+    """Return `rows` as one Arrow IPC stream; every reader of Arrow knows whether it is compressed."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, rows.schema, options=options) as writer:
         writer.write_batch(rows)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 

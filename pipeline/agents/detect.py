@@ -10,6 +10,7 @@ from connectors.topics import Topics
 from connectors.wire import decode, encode
 from pipeline.agents.features import JOURNAL_TAIL, letter_out, lost, whole_letter
 from pipeline.agents.lane import Incident, Out, Restored, Step, Tally
+from pipeline.agents.packing import packed
 from pipeline.errors import FeatureSetError, JournalError
 from pipeline.features.base import FeatureSet
 from pipeline.judge import Judge, Verdict
@@ -53,6 +54,7 @@ class DetectLane:
         try:
             rows = self._role.no_rows if not headers.rows else decode(message.value)
             verdict = self._role.judge.judge(rows, headers.clock_us)
+            value = packed(verdict.flagged)
         except RecordError as error:
             return self._refuse(message, headers, error.reason, error.detail)
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
@@ -64,7 +66,7 @@ class DetectLane:
             histogram=verdict.histogram,
             clock_us=headers.clock_end_us,
         )
-        return Step(outs=(self._out(message, headers, verdict),), tally=tally)
+        return Step(outs=(self._out(message, headers, verdict, value),), tally=tally)
 
     def refuse(self, message: Message, reason: str, detail: str) -> Step:
         """Dead-letter a features message whole and answer with no rows."""
@@ -74,11 +76,13 @@ class DetectLane:
         letter = whole_letter(message, STAGE, reason, detail)
         nothing = self._role.judge.judge(self._role.no_rows, headers.clock_us)
         self._answered = headers.flows_offset
-        out = self._out(message, headers, nothing, dead=letter.rows)
+        out = self._out(message, headers, nothing, encode(nothing.flagged), dead=letter.rows)
         outs = (letter_out(letter, self._role.topics), out)
         return Step(outs=outs, tally=Tally(dead={reason: letter.rows}, clock_us=headers.clock_end_us))
 
-    def _out(self, message: Message, headers: FeaturesHeaders, verdict: Verdict, dead: int = 0) -> Out:
+    def _out(
+        self, message: Message, headers: FeaturesHeaders, verdict: Verdict, value: bytes, dead: int = 0
+    ) -> Out:
         answer = DetectionsHeaders(
             panel=self._role.card,
             rows=verdict.n_scored,
@@ -94,7 +98,7 @@ class DetectLane:
         return Out(
             topic=self._role.output_topic,
             partition=self._partition,
-            value=encode(verdict.flagged),
+            value=value,
             headers=answer.to_kafka(),
         )
 

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from connectors.dead_letters import DeadLetter
+from connectors.dead_letters import DeadLetter, fitting
 from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.records import BadRow, Checked
 from connectors.topics import Topics
-from connectors.wire import FlowsHeaders, decode, encode
+from connectors.wire import FlowsHeaders, decode, encode, header_dict
 from pipeline.agents.lane import Incident, Out, Restored, Step, Tally
+from pipeline.agents.packing import packed
 from pipeline.errors import JournalError
 from pipeline.features.base import FeatureSet
 from pipeline.features.lane import LaneFeatures
@@ -25,6 +26,9 @@ STAGE = "features"
 
 MARKS = 64
 """Sources whose positions a lane remembers; the one silent for longest is forgotten first."""
+
+MAX_DIGITS = 10
+"""Of a stated number of rows: what is longer is no number of rows, and may be none that Python reads."""
 
 JOURNAL_TAIL = 4
 """Output messages read back at a restart: a zombie's late repeat may be the very last one."""
@@ -74,12 +78,22 @@ class FeaturesLane:
         except RecordError as error:
             return self._whole(message, error.reason, error.detail)
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
-            self._skipped.append(message.offset)
-            step = self._whole(message, "failed", f"{type(error).__name__}: {error}", clock_us=clock_us)
-            return replace(step, broken=True)
+            return self._undone(message, "failed", f"{type(error).__name__}: {error}", clock_us)
+        try:
+            value = packed(rows) if rows.num_rows else self._role.no_rows_value
+        except RecordError as error:
+            return self._undone(message, error.reason, error.detail, clock_us)
         self._advance_low(message)
         dead = sum(tally.dead.values())
-        out = self._out(message, rows, clock_us, dead=dead, repeated=tally.repeated, flush=flush)
+        out = self._out(
+            message,
+            clock_us,
+            n_rows=rows.num_rows,
+            value=value,
+            dead=dead,
+            repeated=tally.repeated,
+            flush=flush,
+        )
         return Step(outs=(*letters, out), tally=tally)
 
     def refuse(self, message: Message, reason: str, detail: str) -> Step:
@@ -146,9 +160,10 @@ class FeaturesLane:
     def _out(
         self,
         message: Message,
-        rows: pa.RecordBatch,
         clock_us: int,
         *,
+        n_rows: int = 0,
+        value: bytes | None = None,
         dead: int = 0,
         repeated: int = 0,
         flush: bool = False,
@@ -156,7 +171,7 @@ class FeaturesLane:
     ) -> Out:
         headers = FeaturesHeaders(
             feature_set=self._role.feature_set.id,
-            rows=rows.num_rows,
+            rows=n_rows,
             flows_offset=message.offset,
             clock_us=clock_us,
             clock_end_us=self._features.clock_us if clock_end_us is None else clock_end_us,
@@ -170,15 +185,20 @@ class FeaturesLane:
         return Out(
             topic=self._role.output_topic,
             partition=self._partition,
-            value=encode(rows) if rows.num_rows else self._role.no_rows_value,
+            value=self._role.no_rows_value if value is None else value,
             headers=headers.to_kafka(),
         )
+
+    def _undone(self, message: Message, reason: str, detail: str, clock_us: int) -> Step:
+        """Dead-letter a message that the windows have seen, in part at least: they must be rebuilt."""
+        self._skipped.append(message.offset)
+        return replace(self._whole(message, reason, detail, clock_us=clock_us), broken=True)
 
     def _whole(self, message: Message, reason: str, detail: str, *, clock_us: int | None = None) -> Step:
         """Return a dead letter and an empty answer; the state, and so `low`, stay what they were."""
         clock_us = self._features.clock_us if clock_us is None else clock_us
         letter = whole_letter(message, STAGE, reason, detail)
-        out = self._out(message, self._role.no_rows, clock_us, dead=letter.rows, clock_end_us=clock_us)
+        out = self._out(message, clock_us, dead=letter.rows, clock_end_us=clock_us)
         outs = (letter_out(letter, self._role.topics), out)
         return Step(outs=outs, tally=Tally(dead={reason: letter.rows}, clock_us=clock_us))
 
@@ -308,12 +328,13 @@ def letter_out(letter: DeadLetter, topics: Topics) -> Out:
 def whole_letter(message: Message, stage: str, reason: str, detail: str) -> DeadLetter:
     """Return the dead letter of a whole message; the same one each time it is read."""
     origin = f"{message.topic}/{message.partition}/{message.offset}"
+    value, detail = fitting(message.value or b"", detail)
     return DeadLetter(
         id=hashlib.blake2b(f"{stage}:{origin}".encode(), digest_size=10).hexdigest(),
         stage=stage,
         reason=reason,
         detail=detail,
-        value=message.value or b"",
+        value=value,
         rows=_stated_rows(message),
         topic=message.topic,
         partition=message.partition,
@@ -326,19 +347,20 @@ def _stated_rows(message: Message) -> int:
     try:
         return int(decode(message.value).num_rows)
     except RecordError:
-        stated = dict(message.headers).get("weir-rows", b"1")
-        return int(stated) if stated.isdigit() else 1
+        stated = header_dict(message.headers).get("weir-rows", b"1")
+        return int(stated) if stated.isdigit() and len(stated) < MAX_DIGITS else 1
 
 
 def row_letter(message: Message, batch: pa.RecordBatch, row: int, bad: BadRow) -> DeadLetter:
     """Return the dead letter of one row, cut out of its batch with all its columns."""
     origin = f"{message.topic}/{message.partition}/{message.offset}/{row}"
+    value, detail = fitting(encode(batch.slice(row, 1)), bad.detail)
     return DeadLetter(
         id=hashlib.blake2b(f"{STAGE}:{origin}".encode(), digest_size=10).hexdigest(),
         stage=STAGE,
         reason=bad.reason,
-        detail=bad.detail,
-        value=encode(batch.slice(row, 1)),
+        detail=detail,
+        value=value,
         rows=1,
         topic=message.topic,
         partition=message.partition,
