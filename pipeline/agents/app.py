@@ -156,9 +156,10 @@ class _Worker:
 
     def _look(self) -> tuple[int, Lags, frozenset[int]]:
         topic = self._role.input_topic
-        ends = {partition: end for partition, (_, end) in self._look_reader.offsets(topic).items()}
+        spans = self._look_reader.offsets(topic)
         committed = self._look_reader.committed(self._role.group, topic)
-        lags = {partition: end - committed.get(partition, 0) for partition, end in ends.items()}
+        # What has left the log is no work: a lane that is empty for it has no lag.
+        lags = {p: end - max(begin, committed.get(p, 0)) for p, (begin, end) in spans.items()}
         self._metrics.set_lag({(topic, p): lags[p] for p in self._assignment.partitions if p in lags})
         return self._carrier.beats, lags, self._assignment.partitions
 
