@@ -1,10 +1,13 @@
 """Fixtures that several suites share."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from brokers import certificate
+from pydantic import SecretStr
 from threadpoolctl import threadpool_limits
 
 from connectors import broker_kafka, broker_local
@@ -76,3 +79,35 @@ def broker(request: pytest.FixtureRequest) -> KafkaSettings:
     """Both brokers in turn."""
     settings: KafkaSettings = request.getfixturevalue(request.param)
     return settings
+
+
+@pytest.fixture(scope="session")
+def guarded_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
+    """Run a Kafka with a second listener, for user alice over TLS."""
+    if missing := broker_kafka.missing_tools() or ("" if shutil.which("keytool") else "keytool"):
+        pytest.skip(f"Apache Kafka with TLS needs {missing}, not installed here")
+    folder = tmp_path_factory.mktemp("tls")
+    pem = certificate(folder)
+    port, guarded_port, controller = (broker_local.free_port() for _ in range(3))
+    properties = {
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded_port},"
+        f"CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded_port}",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_SSL",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.guarded.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain."
+        'PlainLoginModule required user_alice="alice-secret";',
+        "listener.name.guarded.ssl.keystore.location": str(folder / "broker.p12"),
+        "listener.name.guarded.ssl.keystore.password": "store-secret",
+    }
+    with broker_kafka.kafka_broker(port, properties=properties):
+        yield KafkaSettings(
+            bootstrap_servers=(f"127.0.0.1:{guarded_port}",),
+            security_protocol="SASL_SSL",
+            tls_ca_file=pem,
+            sasl_mechanism="PLAIN",
+            sasl_user="alice",
+            sasl_password=SecretStr("alice-secret"),
+            connect_timeout_s=3,
+        )

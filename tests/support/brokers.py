@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,3 +130,13 @@ def open_writer(settings: KafkaSettings, topics: Topics, source: MemorySource, *
 def dead_letters(settings: KafkaSettings, topics: Topics) -> list[DeadLetter]:
     """Return all dead letters, repeats too."""
     return [DeadLetter.from_kafka(m.headers, m.value) for m in whole_log(settings, topics.dead_letters)]
+
+
+def certificate(folder: Path) -> Path:
+    """Make the broker's key store, and return the certificate that clients trust."""
+    store, pem = folder / "broker.p12", folder / "ca.pem"
+    common = ["keytool", "-keystore", str(store), "-storepass", "store-secret", "-alias", "broker"]
+    make = ["-genkeypair", "-keyalg", "EC", "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1"]
+    subprocess.run([*common, *make, "-validity", "2"], check=True, capture_output=True)
+    subprocess.run([*common, "-exportcert", "-rfc", "-file", str(pem)], check=True, capture_output=True)
+    return pem
