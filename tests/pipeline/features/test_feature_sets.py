@@ -220,6 +220,15 @@ def test_ssh_and_dns_flows_of_a_pair_are_counted_apart() -> None:
     assert (dns["ssh_pair_flows_60s"], dns["dns_pair_flows_60s"]) == (0.0, 3.0)
 
 
+def test_addresses_around_a_failed_connection_count_on_it_alone() -> None:
+    """How many addresses a source contacted, or a target saw, shows apart on flows that failed."""
+    hosts = [_flow(dst_ip=f"203.0.113.{i}") for i in range(3)]
+    *_, good, failed = _features(*hosts, _flow(src_ip="192.168.1.8", dst_ip="203.0.113.2", state="attempted"))
+
+    assert (good["failed_src_dsts_60s"], good["failed_dst_srcs_60s"]) == (0.0, 0.0)
+    assert (failed["failed_src_dsts_60s"], failed["failed_dst_srcs_60s"]) == (1.0, 2.0)
+
+
 def test_handshake_times_are_milliseconds(make_rows: MakeRows) -> None:
     """UNSW records seconds; the feature is in its stated unit."""
     chosen = feature_set("unsw-nb15")
