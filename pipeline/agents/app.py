@@ -31,6 +31,11 @@ MESSAGE_MAX_BYTES = 8 * 1024 * 1024
 """What the topics allow in one message."""
 
 
+PRODUCER_BATCH_BYTES = 1024 * 1024
+"""Many alerts to a request. With the usual 16 kB each batch held three, and all other sends of the
+message woke up after each batch to find no room: 4.6 ms CPU an alert."""
+
+
 @dataclass(slots=True)
 class Assignment:
     """Which lanes this process works on, as the group last said."""
@@ -186,6 +191,7 @@ def _faust_app(role: Role, settings: Settings) -> faust.App:
         processing_guarantee="at_least_once",
         producer_acks=-1,
         producer_linger=0,
+        producer_max_batch_size=PRODUCER_BATCH_BYTES,
         producer_max_request_size=MESSAGE_MAX_BYTES,
         producer_compression_type=None,
         store="memory://",
