@@ -7,8 +7,8 @@ from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.topics import Topics
 from connectors.wire import decode
-from pipeline.agents.features import letter_out, whole_letter
 from pipeline.agents.lane import Out, Restored, Step, Tally
+from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.alert import alert_headers, make_alert, severity
 from pipeline.errors import JournalError
 from pipeline.grouping import Grouper, bucket_of

@@ -8,8 +8,8 @@ from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.topics import Topics
 from connectors.wire import decode, encode
-from pipeline.agents.features import JOURNAL_TAIL, letter_out, lost, whole_letter
-from pipeline.agents.lane import Incident, Out, Restored, Step, Tally
+from pipeline.agents.lane import JOURNAL_TAIL, Incident, Out, Restored, Step, Tally, lost
+from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.agents.packing import packed
 from pipeline.errors import FeatureSetError, JournalError
 from pipeline.features.base import FeatureSet

@@ -1,7 +1,6 @@
 """The features stage: flows in, the numbers that the models see out."""
 
-import hashlib
-from collections import deque
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -9,17 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from connectors.dead_letters import DeadLetter, fitting
 from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
-from connectors.records import BadRow, Checked
+from connectors.records import Checked
 from connectors.topics import Topics
-from connectors.wire import FlowsHeaders, decode, encode, header_dict
-from pipeline.agents.lane import Incident, Out, Restored, Step, Tally
+from connectors.wire import FlowsHeaders, decode, encode
+from pipeline.agents.lane import JOURNAL_TAIL, Incident, Out, Restored, Step, Tally, lost
+from pipeline.agents.letters import letter_out, row_letter, whole_letter
 from pipeline.agents.packing import packed
 from pipeline.errors import JournalError
 from pipeline.features.base import FeatureSet
 from pipeline.features.lane import LaneFeatures
+from pipeline.features.windows import LowMark
 from pipeline.messages import FeaturesHeaders, Low
 
 STAGE = "features"
@@ -27,20 +27,13 @@ STAGE = "features"
 MARKS = 64
 """Sources whose positions a lane remembers; the one silent for longest is forgotten first."""
 
-MAX_DIGITS = 10
-"""Of a stated number of rows: what is longer is no number of rows, and may be none that Python reads."""
-
-JOURNAL_TAIL = 4
-"""Output messages read back at a restart: a zombie's late repeat may be the very last one."""
-
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """A flows message with rows in the windows, and the lane as it was before its row 0."""
+class _Before:
+    """The lane as it was before a flows message."""
 
     low: Low
     marks: dict[str, int]
-    seq_after: int
 
 
 class FeaturesLane:
@@ -53,15 +46,15 @@ class FeaturesLane:
     def __init__(
         self, role: "FeaturesRole", partition: int, *, done: int = -1, journal: FeaturesHeaders | None = None
     ) -> None:
-        self._low = journal.low if journal else Low(offset=done + 1, clock_us=0, seq=0)
-        self._low_marks = dict(journal.marks) if journal else {}
+        low = journal.low if journal else Low(offset=done + 1, clock_us=0, seq=0)
+        self._resume = _Before(low, dict(journal.marks) if journal else {})
         self.done = done
         self._role = role
         self._partition = partition
-        self._features = LaneFeatures(role.feature_set, clock_us=self._low.clock_us, seq=self._low.seq)
-        self._marks = dict(self._low_marks)
+        self._features = LaneFeatures(role.feature_set, clock_us=low.clock_us, seq=low.seq)
+        self._marks = dict(self._resume.marks)
         self._skipped = list(journal.skipped) if journal else []
-        self._open: deque[_Seen] = deque()
+        self._open = LowMark[_Before]()
 
     def warm(self, message: Message) -> None:
         """Take a message whose features are already published into the windows again."""
@@ -83,7 +76,7 @@ class FeaturesLane:
             value = packed(rows) if rows.num_rows else self._role.no_rows_value
         except RecordError as error:
             return self._undone(message, error.reason, error.detail, clock_us)
-        self._advance_low(message)
+        self._settle()
         dead = sum(tally.dead.values())
         out = self._out(
             message,
@@ -124,8 +117,15 @@ class FeaturesLane:
         features = lane.process(rows)
         tally.rows, tally.clock_us = rows.num_rows, lane.clock_us
         tally.late, tally.capped = lane.n_late - n_late, lane.n_capped - n_capped
-        self._open.append(_Seen(low, dict(self._marks), lane.seq))
+        self._open.append(low.seq, _Before(low, dict(self._marks)))
         return features
+
+    def _settle(self) -> None:
+        """Move the place to resume from: the message in work has its answer, and stays in the windows."""
+        if self._features.seq > self._resume.low.seq:
+            self._resume = self._open.low(self._features.oldest_seq)
+            first = self._resume.low.offset
+            self._skipped = [offset for offset in self._skipped if offset >= first]
 
     def _fresh(self, batch: pa.RecordBatch, headers: FlowsHeaders) -> npt.NDArray[np.int64]:
         """Return the indices of rows that lie at or above the source's high-water mark."""
@@ -143,19 +143,6 @@ class FeaturesLane:
         self._marks[source] = position  # last in the dict: most recently heard of
         while len(self._marks) > MARKS:
             del self._marks[next(iter(self._marks))]
-
-    def _advance_low(self, message: Message) -> None:
-        """Move to the first message that still has a row in the widest window."""
-        oldest = self._features.oldest_seq
-        while self._open and self._open[0].seq_after <= oldest:
-            self._open.popleft()
-        if self._open:
-            self._low, self._low_marks = self._open[0].low, self._open[0].marks
-        else:
-            lane = self._features
-            self._low = Low(offset=message.offset + 1, clock_us=lane.clock_us, seq=lane.seq)
-            self._low_marks = dict(self._marks)
-        self._skipped = [offset for offset in self._skipped if offset >= self._low.offset]
 
     def _out(
         self,
@@ -175,8 +162,8 @@ class FeaturesLane:
             flows_offset=message.offset,
             clock_us=clock_us,
             clock_end_us=self._features.clock_us if clock_end_us is None else clock_end_us,
-            low=self._low,
-            marks=self._low_marks,
+            low=self._resume.low,
+            marks=self._resume.marks,
             dead=dead,
             repeated=repeated,
             skipped=tuple(self._skipped),
@@ -210,12 +197,12 @@ class FeaturesLane:
         kept: npt.NDArray[np.int64],
         tally: Tally,
     ) -> tuple[Out, ...]:
-        letters = []
-        for bad in checked.bad:
-            tally.dead[bad.reason] = tally.dead.get(bad.reason, 0) + 1
-            letter = row_letter(message, batch, int(kept[bad.index]), bad)
-            letters.append(letter_out(letter, self._role.topics))
-        return tuple(letters)
+        tally.dead = dict(Counter(bad.reason for bad in checked.bad))
+        topics = self._role.topics
+        return tuple(
+            letter_out(row_letter(message, STAGE, batch, int(kept[bad.index]), bad), topics)
+            for bad in checked.bad
+        )
 
 
 class FeaturesRole:
@@ -310,67 +297,3 @@ class FeaturesRole:
         if index < 0 or batch.column(index).null_count or batch.column(index).type != pa.int64():
             return None
         return batch.column(index).to_numpy()  # type: ignore[no-any-return]
-
-
-def lost(topic: str, partition: int, first: int, begin: int) -> Incident:
-    """Return the incident of offsets that the log no longer had when they were wanted."""
-    detail = f"{topic}/{partition}: offsets {first} to {begin - 1} left the log before they were read"
-    return Incident(kind="offsets_lost", detail=detail, offsets=begin - first)
-
-
-def letter_out(letter: DeadLetter, topics: Topics) -> Out:
-    """Return the message that carries a dead letter."""
-    return Out(
-        topic=topics.dead_letters, key=letter.id.encode(), value=letter.value, headers=letter.to_kafka()
-    )
-
-
-def whole_letter(message: Message, stage: str, reason: str, detail: str) -> DeadLetter:
-    """Return the dead letter of a whole message; the same one each time it is read."""
-    origin = f"{message.topic}/{message.partition}/{message.offset}"
-    value, detail = fitting(message.value or b"", detail)
-    return DeadLetter(
-        id=hashlib.blake2b(f"{stage}:{origin}".encode(), digest_size=10).hexdigest(),
-        stage=stage,
-        reason=reason,
-        detail=detail,
-        value=value,
-        rows=_stated_rows(message),
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-    )
-
-
-def _stated_rows(message: Message) -> int:
-    """Return how many rows a message holds: by its body, else by its header, else one."""
-    try:
-        return int(decode(message.value).num_rows)
-    except RecordError:
-        stated = header_dict(message.headers).get("weir-rows", b"1")
-        return int(stated) if stated.isdigit() and len(stated) < MAX_DIGITS else 1
-
-
-def row_letter(message: Message, batch: pa.RecordBatch, row: int, bad: BadRow) -> DeadLetter:
-    """Return the dead letter of one row, cut out of its batch with all its columns."""
-    origin = f"{message.topic}/{message.partition}/{message.offset}/{row}"
-    value, detail = fitting(encode(batch.slice(row, 1)), bad.detail)
-    return DeadLetter(
-        id=hashlib.blake2b(f"{STAGE}:{origin}".encode(), digest_size=10).hexdigest(),
-        stage=STAGE,
-        reason=bad.reason,
-        detail=detail,
-        value=value,
-        rows=1,
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        row=row,
-        flow_id=_flow_id(batch, row),
-    )
-
-
-def _flow_id(batch: pa.RecordBatch, row: int) -> str:
-    index = batch.schema.get_field_index("flow_id")
-    value = batch.column(index)[row].as_py() if index >= 0 else None
-    return value if isinstance(value, str) else ""

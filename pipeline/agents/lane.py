@@ -6,6 +6,9 @@ from typing import Protocol
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.wire import Headers
 
+JOURNAL_TAIL = 4
+"""Output messages read back at a restart: a zombie's late repeat may be the very last one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Out:
@@ -59,6 +62,12 @@ class Incident:
     kind: str  # lane_state_lost, offsets_lost
     detail: str
     offsets: int = 0  # how many were lost
+
+
+def lost(topic: str, partition: int, first: int, begin: int) -> Incident:
+    """Return the incident of offsets that the log no longer had when they were wanted."""
+    detail = f"{topic}/{partition}: offsets {first} to {begin - 1} left the log before they were read"
+    return Incident(kind="offsets_lost", detail=detail, offsets=begin - first)
 
 
 class Lane(Protocol):

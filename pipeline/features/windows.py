@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -327,40 +327,33 @@ def _column(
     return values
 
 
-class Low(NamedTuple):
-    """Where to begin again: a flows message, clock and seq as they were before its first row."""
-
-    offset: int
-    clock_us: int
-    seq: int
+Mark = TypeVar("Mark")
 
 
-class LowMark:
-    """Knows at which flows message the longest open window begins.
+class LowMark(Generic[Mark]):
+    """Knows at which message the longest open window begins.
 
     Keeps one mark a message whose rows are still open: bounded by the capacity of the windows.
 
     Examples
     --------
-    >>> marks = LowMark()
-    >>> marks.append(offset=70, clock_us=0, seq=0)
-    >>> marks.append(offset=71, clock_us=9, seq=500)
-    >>> marks.low(499)
-    Low(offset=70, clock_us=0, seq=0)
-    >>> marks.low(500)
-    Low(offset=71, clock_us=9, seq=500)
+    >>> marks = LowMark[str]()
+    >>> marks.append(0, "first message")
+    >>> marks.append(500, "second message")
+    >>> marks.low(499), marks.low(500)
+    ('first message', 'second message')
     """
 
     def __init__(self) -> None:
-        self._marks: deque[Low] = deque()
+        self._marks: deque[tuple[int, Mark]] = deque()
 
-    def append(self, *, offset: int, clock_us: int, seq: int) -> None:
-        """Note a flows message, with clock and seq of the windows before its rows are counted."""
-        if self._marks and self._marks[-1].seq == seq:
+    def append(self, seq: int, mark: Mark) -> None:
+        """Note a message, with the seq of the windows before its rows are counted."""
+        if self._marks and self._marks[-1][0] == seq:
             self._marks.pop()  # the message before had no rows
-        self._marks.append(Low(offset, clock_us, seq))
+        self._marks.append((seq, mark))
 
-    def low(self, oldest: int) -> Low:
+    def low(self, oldest: int) -> Mark:
         """Return the mark of the message that holds row `oldest`, forgetting those before it.
 
         Raises
@@ -369,7 +362,7 @@ class LowMark:
             If no message has been noted.
         """
         if not self._marks:
-            raise LookupError("no flows message noted yet; call append() before each message's rows")
-        while len(self._marks) > 1 and self._marks[1].seq <= oldest:
+            raise LookupError("no message noted yet; call append() before each message's rows")
+        while len(self._marks) > 1 and self._marks[1][0] <= oldest:
             self._marks.popleft()
-        return self._marks[0]
+        return self._marks[0][1]

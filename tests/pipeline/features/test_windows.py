@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.features.windows import MOST_BYTES, WINDOW_COLUMNS, Low, LowMark, Windows, WindowSpec
+from pipeline.features.windows import MOST_BYTES, WINDOW_COLUMNS, LowMark, Windows, WindowSpec
+from pipeline.messages import Low
 
 Counts = npt.NDArray[np.int64]
 SECOND = 1_000_000
@@ -160,12 +161,13 @@ class Worker:
 
     def __init__(self, spec: WindowSpec, low: Low) -> None:
         self.windows = Windows(spec, clock_us=low.clock_us, seq=low.seq)
-        self.marks = LowMark()
+        self.marks = LowMark[Low]()
 
     def output(self, offset: int, rows: Sequence[Row]) -> tuple[bytes, Low, int, int, int]:
         """Return all of an output message that the windows decide."""
         windows = self.windows
-        self.marks.append(offset=offset, clock_us=windows.clock_us, seq=windows.seq)
+        low = Low(offset=offset, clock_us=windows.clock_us, seq=windows.seq)
+        self.marks.append(windows.seq, low)
         counts = windows.update(**columns(rows)).tobytes()
         return counts, self.marks.low(windows.oldest()), windows.clock_us, windows.seq, windows.oldest()
 
@@ -204,7 +206,8 @@ def test_no_mark_lies_further_back_than_needed(rows: list[Row], spec: WindowSpec
             if clocks[j + 1] > clock - spec.widths_s[-1] * SECOND
         ]
         assert (open_rows[0], i + 1) == (oldest, seq)
-        assert Low(open_rows[0], clocks[open_rows[0]], open_rows[0]) == low
+        first = open_rows[0]
+        assert Low(offset=first, clock_us=clocks[first], seq=first) == low
 
 
 @given(streams(), SPECS)
@@ -333,14 +336,14 @@ def test_a_lane_does_not_begin_before_its_log() -> None:
 def test_marks_need_a_message() -> None:
     """Before any message there is nowhere to begin again."""
     with pytest.raises(LookupError, match=r"call append\(\)"):
-        LowMark().low(0)
+        LowMark[Low]().low(0)
 
 
 def test_idle_messages_leave_no_marks() -> None:
     """A quiet lane that only gets flush messages keeps one mark for them all."""
-    marks = LowMark()
+    marks = LowMark[int]()
     for offset in range(1_000):
-        marks.append(offset=offset, clock_us=5, seq=7)
+        marks.append(7, offset)
 
     assert len(marks._marks) == 1
-    assert marks.low(7) == Low(offset=999, clock_us=5, seq=7)
+    assert marks.low(7) == 999
