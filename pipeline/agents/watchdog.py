@@ -42,6 +42,10 @@ class Progress:
         self._beats, self._lags = beats, watched
         return now - self._since >= self.limit_s
 
+    def blind(self, *, now: float) -> None:
+        """Note that the worker could not be seen: such a time does not count."""
+        self._since = now
+
 
 class Watchdog(threading.Thread):
     """Looks at a worker now and then, from a thread of its own, and ends the process if it is stuck.
@@ -74,6 +78,7 @@ class Watchdog(threading.Thread):
                 beats, lags, assigned = self._look()
             except ConnectorError as error:
                 log.warning("watchdog_blind", error=str(error))
+                self._progress.blind(now=time.monotonic())
                 continue
             if self._progress.stuck(beats=beats, lags=lags, assigned=assigned, now=time.monotonic()):
                 log.error("worker_stuck", lags=dict(lags), assigned=sorted(assigned))
