@@ -25,7 +25,7 @@ HEAD = (
 
 READING = f"""\
 Mean ± standard deviation over seeds; a single figure where nothing depends on the seed. Fitted on normal
-traffic alone, with default parameters; labels of the test part are counted, never chosen by.
+traffic alone, with the parameters named below; labels of the test part are counted, never chosen by.
 *Average precision at {COMMON_PREVALENCE:.0%} attacks* weighs the rows as if so many were attacks, so that
 datasets can be compared; it is nearer to live traffic than the share that the dataset happens to have.
 *False alarms* is the share of normal test rows with a p-value of at most {ALPHA:g}; the stated share is
@@ -139,6 +139,7 @@ def picture(runs: Sequence[Run], path: Path) -> None:
         mine = [run for run in runs if run.dataset == name]
         axes.plot([run.roc_auc for run in mine], [run.contender for run in mine], "o", alpha=0.5)
         axes.set(title=name, xlabel="ROC-AUC")
+        axes.locator_params(axis="x", nbins=5)
         axes.set_yticks(range(len(labels)), labels if place == 0 else [""] * len(labels))
         axes.grid(visible=True, axis="x", alpha=0.3)
         axes.invert_yaxis()
