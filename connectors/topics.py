@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import kafka.errors
-from kafka.admin import ConfigResource
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from connectors.errors import BrokerError
 from connectors.kafka_client import admin, broker_errors
 from connectors.kafka_settings import KafkaSettings
+
+FOREVER = float("inf")
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """What the topics take: a flows message of 1 MB grows behind the features workers."""
@@ -126,12 +128,24 @@ class TopicAdmin:
             found = self._admin.describe_topics(list(names))
         return {topic["name"]: len(topic["partitions"]) for topic in found if topic["error_code"] == 0}
 
-    def configs(self, name: str) -> dict[str, str]:
-        """Return a topic's settings as the broker states them; the local broker states none."""
-        with broker_errors(self._settings, f"describe {name}"):
-            found = self._admin.describe_configs([ConfigResource("topic", name)])
-        stated = found.get("topic", {}).get(name, {})
-        return {key: str(config["value"]) for key, config in stated.items()}
+    def configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return the settings of topics as the broker states them; the local broker states none."""
+        # All settings, not a few by name: the local broker hangs up when asked for one.
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        if not resources:
+            return {}
+        with broker_errors(self._settings, f"describe {_listed(names)}"):
+            found = self._admin.describe_configs(resources, config_filter="all").get("topic", {})
+        return {
+            name: {key: str(config["value"]) for key, config in stated.items()}
+            for name, stated in found.items()
+        }
+
+    def retention_ms(self, names: Sequence[str]) -> dict[str, float]:
+        """Return how long topics keep what they hold, for those whose broker says so; inf is for ever."""
+        stated = {name: configs.get("retention.ms", "") for name, configs in self.configs(names).items()}
+        kept = {name: int(text) for name, text in stated.items() if text.lstrip("-").isdigit()}
+        return {name: float(ms) if ms >= 0 else FOREVER for name, ms in kept.items()}
 
     def create(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create the topics that are missing and return their names.

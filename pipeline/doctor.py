@@ -9,15 +9,13 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from connectors.errors import BrokerError
-from connectors.retention import retention_ms
 from connectors.topics import TopicAdmin, TopicSpec
 from detectors.errors import DetectorError
 from pipeline.errors import PipelineError
 from pipeline.settings import Settings
-from pipeline.topic_plan import conflicts, topic_specs
+from pipeline.topic_plan import conflicts, hours, too_short, topic_specs
 
 WORKERS = ("features", "detect", "alerts")
-FOREVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +52,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     try:
         with TopicAdmin(settings.kafka) as admin:
             partitions = admin.partitions(names)
-        kept = retention_ms(settings.kafka, sorted(partitions))
+            kept = admin.retention_ms(sorted(partitions))
     except BrokerError as error:
         advice = "start the broker (to try things out: weir broker), or correct the kafka settings"
         yield Finding(check="broker", good=False, found=str(error), advice=advice)
@@ -76,28 +74,14 @@ def _topic(spec: TopicSpec, partitions: int | None) -> Finding:
     return Finding(check="topic", good=good, found=found, advice=advice)
 
 
-def _retention(specs: list[TopicSpec], kept: dict[str, int]) -> Iterator[Finding]:
+def _retention(specs: list[TopicSpec], kept: dict[str, float]) -> Iterator[Finding]:
     """Yield on the journals: features and detections must outlive the flows that they tell of."""
     flows, *journals = (spec.name for spec in specs[:3])
-    if flows not in kept:
-        return
-    for journal in (name for name in journals if name in kept):
-        good = _length(kept[journal]) >= _length(kept[flows])
-        advice = f"set retention.ms of {journal} to at least {kept[flows]}: it is the journal of its lanes"
-        yield Finding(
-            check="retention",
-            good=good,
-            found=f"{journal} keeps {_hours(kept[journal])}, flows {_hours(kept[flows])}",
-            advice="" if good else advice,
-        )
-
-
-def _length(ms: int) -> float:
-    return FOREVER if ms < 0 else ms
-
-
-def _hours(ms: int) -> str:
-    return "for ever" if ms < 0 else f"{ms / 3_600_000:g} h"
+    for journal in journals:
+        if flows in kept and journal in kept:
+            found = f"{journal} keeps {hours(kept[journal])}, flows {hours(kept[flows])}"
+            advice = too_short(kept, flows, journal)
+            yield Finding(check="retention", good=not advice, found=found, advice=advice)
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

@@ -1,8 +1,9 @@
 """Which topics an installation needs, and whether its settings fit together."""
 
 import re
+from collections.abc import Mapping
 
-from connectors.topics import Topics, TopicSpec
+from connectors.topics import FOREVER, Topics, TopicSpec
 from pipeline.errors import FeatureSetError
 from pipeline.settings import Settings
 
@@ -63,3 +64,16 @@ def conflicts(settings: Settings) -> list[str]:
         )
         return [problem]
     return []
+
+
+def too_short(kept: Mapping[str, float], flows: str, journal: str) -> str:
+    """Return what to do where a journal topic is kept shorter than its flows; "" where all is well."""
+    if kept.get(journal, FOREVER) >= kept.get(flows, 0.0):
+        return ""
+    least = kept[flows] if kept[flows] != FOREVER else -1
+    return f"set retention.ms of {journal} to at least {least:.0f}: it is the journal of its lanes"
+
+
+def hours(ms: float) -> str:
+    """Return a retention as people write it."""
+    return "for ever" if ms == FOREVER else f"{ms / MS_PER_HOUR:g} h"

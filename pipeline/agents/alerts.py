@@ -1,6 +1,8 @@
 """The alerts stage: verdicts in, grouped and worded alerts out."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from connectors.errors import RecordError
@@ -40,8 +42,9 @@ class AlertsLane:
         )
 
     def warm(self, message: Message) -> None:
-        """Feed a message whose alerts are already published."""
-        self._feed(message)
+        """Feed a message whose alerts are already published, or which is in the dead letters."""
+        with suppress(Exception):  # pure code: what fails, failed the same way when it was processed
+            self._feed(message)
 
     def process(self, message: Message) -> Step:
         """Return the alerts that a detections message brings about."""
@@ -101,6 +104,8 @@ class AlertsRole:
         self.grouping = grouping
         self.input_topic = topics.detections(panel)
         self.group = f"{topics.prefix}-alerts-{panel}"
+        self.flows = topics.flows
+        self.journals: tuple[str, ...] = (self.input_topic,)
         self.lane_topics: tuple[str, ...] = (self.input_topic,)
         self.topics_used: tuple[str, ...] = (self.input_topic, topics.alerts, topics.dead_letters)
 
@@ -117,22 +122,29 @@ class AlertsRole:
         The way back ends at the first message that lies wholly in an earlier bucket and directly
         before the rest by its flows offset: a zombie's late repeat is old but not the border.
         """
-        open_bucket: int | None = None
-        lowest: int | None = None
-        stop = upto
+        open_bucket, lowest = -1, 0  # the greatest bucket seen, and the smallest flows offset in it
+        for message, headers in self._backwards(reader, partition, begin, upto):
+            bucket = bucket_of(headers.clock_end_us, self.grouping.bucket_s)
+            if bucket > open_bucket:
+                open_bucket, lowest = bucket, headers.flows_offset
+            elif bucket == open_bucket:
+                lowest = min(lowest, headers.flows_offset)
+            elif headers.flows_offset + 1 >= lowest:
+                return message.offset + 1, headers.flows_offset
+        return begin, -1
+
+    def _backwards(
+        self, reader: KafkaReader, partition: int, begin: int, stop: int
+    ) -> Iterator[tuple[Message, DetectionsHeaders]]:
+        """Yield the answers of the log from before `stop` back to `begin`, without what is none."""
         while stop > begin:
             block = list(reader.read_range(self.input_topic, partition, max(begin, stop - READ_BACK), stop))
             for message in reversed(block):
-                headers = DetectionsHeaders.from_kafka(message.headers)
-                bucket = bucket_of(headers.clock_end_us, self.grouping.bucket_s)
-                if open_bucket is None or lowest is None:
-                    open_bucket, lowest = bucket, headers.flows_offset
-                elif bucket < open_bucket and headers.flows_offset + 1 >= lowest:
-                    return message.offset + 1, headers.flows_offset
-                open_bucket = max(open_bucket, bucket)
-                lowest = min(lowest, headers.flows_offset)
+                with suppress(JournalError):
+                    headers = DetectionsHeaders.from_kafka(message.headers)
+                    if not headers.begins:
+                        yield message, headers
             stop -= READ_BACK
-        return begin, -1
 
     def try_out(self, message: Message) -> None:
         """Group and word `message`."""

@@ -24,6 +24,7 @@ from pipeline.errors import PipelineError
 from pipeline.health import HealthServer
 from pipeline.metrics import Metrics
 from pipeline.settings import Settings
+from pipeline.topic_plan import conflicts, hours, too_short
 
 log = structlog.get_logger()
 
@@ -59,6 +60,8 @@ def run_worker(stage: str, settings: Settings, *, begin: Begin = "latest") -> No
     PipelineError, ConnectorError
         Before anything is consumed: missing topics or models, an unreachable broker, a used port.
     """
+    if problems := conflicts(settings):
+        raise PipelineError("; ".join(problems))
     role = build_role(stage, settings, begin=begin)
     _require_topics(role, settings)
     reader = KafkaReader(settings.kafka)
@@ -71,7 +74,8 @@ def run_worker(stage: str, settings: Settings, *, begin: Begin = "latest") -> No
 def _require_topics(role: Role, settings: Settings) -> None:
     """Refuse to start where a topic is missing or the partition counts differ."""
     with TopicAdmin(settings.kafka) as admin:
-        present = admin.partitions(role.topics_used)
+        present = admin.partitions([role.flows, *role.topics_used])
+        kept = admin.retention_ms(sorted(present))
     missing = sorted(set(role.topics_used) - set(present))
     if missing:
         raise PipelineError(f"missing topics {', '.join(missing)}; create them with: weir topics create")
@@ -80,6 +84,12 @@ def _require_topics(role: Role, settings: Settings) -> None:
         raise PipelineError(
             f"topics of one prefix need the same number of partitions, found {lanes}; delete and create them"
         )
+    for journal in role.journals:
+        if advice := too_short(kept, role.flows, journal):
+            raise PipelineError(
+                f"{journal} keeps {hours(kept[journal])}, shorter than {role.flows} with "
+                f"{hours(kept[role.flows])}: a restarted worker could not go on where it was; {advice}"
+            )
 
 
 def _write_first_marks(role: DetectRole, reader: KafkaReader, settings: Settings) -> None:

@@ -122,6 +122,8 @@ class DetectRole:
         self.input_topic = topics.features(feature_set.name)
         self.output_topic = topics.detections(judge.panel.name)
         self.group = f"{topics.prefix}-detect-{judge.panel.name}"
+        self.flows = topics.flows
+        self.journals: tuple[str, ...] = (self.input_topic, self.output_topic)
         self.lane_topics: tuple[str, ...] = (self.input_topic, self.output_topic)
         self.topics_used: tuple[str, ...] = (*self.lane_topics, topics.dead_letters)
         self.no_rows = pa.RecordBatch.from_pylist([], schema=feature_set.schema)

@@ -216,6 +216,8 @@ class FeaturesRole:
         self.input_topic = topics.flows
         self.output_topic = topics.features(feature_set.name)
         self.group = f"{topics.prefix}-features-{feature_set.name}"
+        self.flows = topics.flows
+        self.journals: tuple[str, ...] = (self.output_topic,)
         self.lane_topics: tuple[str, ...] = (self.input_topic, self.output_topic)
         self.topics_used: tuple[str, ...] = (*self.lane_topics, topics.dead_letters)
         self.no_rows = pa.RecordBatch.from_pylist([], schema=feature_set.schema)

@@ -95,7 +95,9 @@ class Role(Protocol):
     name: str
     input_topic: str
     group: str
+    flows: str  # topic that the whole stream begins with
     lane_topics: tuple[str, ...]  # with one partition a lane: input and journal
+    journals: tuple[str, ...]  # must be kept as long as the flows
     topics_used: tuple[str, ...]
 
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
