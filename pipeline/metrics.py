@@ -160,7 +160,6 @@ class Metrics:
         )
 
     def _state(self, registry: CollectorRegistry) -> None:
-        self.window_keys = Gauge("weir_window_keys", "Keys with an open window.", registry=registry)
         self.window_capped = Counter(
             "weir_window_capped",
             "Rows that left a window because its capacity was used up.",
