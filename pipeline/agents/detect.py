@@ -8,7 +8,8 @@ from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.topics import Topics
 from connectors.wire import decode, encode
-from pipeline.agents.lane import JOURNAL_TAIL, Incident, Out, Restored, Step, Tally, lost
+from pipeline.agents.journal import journal_tail
+from pipeline.agents.lane import Incident, Out, Restored, Step, Tally, lost
 from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.agents.packing import packed
 from pipeline.errors import FeatureSetError, JournalError
@@ -158,9 +159,10 @@ class DetectRole:
     def _first_mark(self, reader: KafkaReader, partition: int, begin: int, end: int) -> Out:
         input_offset, flows_offset, clock_us = begin - 1, -1, 0
         if self._begin == "latest" and end > begin:
-            last = reader.last_messages(self.input_topic, partition, 1)[-1]
-            headers = FeaturesHeaders.from_kafka(last.headers)
-            input_offset, flows_offset, clock_us = last.offset, headers.flows_offset, headers.clock_end_us
+            input_offset = end - 1
+            tail = journal_tail(reader, self.input_topic, partition, FeaturesHeaders.from_kafka)
+            if tail:
+                flows_offset, clock_us = max((last.flows_offset, last.clock_end_us) for _, last in tail)
         mark = DetectionsHeaders(
             panel=self.card,
             rows=0,
@@ -193,8 +195,8 @@ class DetectRole:
 
     def _journal(self, reader: KafkaReader, partition: int) -> DetectionsHeaders | None:
         """Return the journal's furthest entry; of several first marks the earliest counts."""
-        tail = reader.last_messages(self.output_topic, partition, JOURNAL_TAIL)
-        entries = [DetectionsHeaders.from_kafka(message.headers) for message in tail]
+        tail = journal_tail(reader, self.output_topic, partition, DetectionsHeaders.from_kafka)
+        entries = [entry for _, entry in tail]
         answers = [entry for entry in entries if not entry.begins]
         if answers:
             return max(answers, key=lambda entry: entry.input_offset)

@@ -13,7 +13,8 @@ from connectors.kafka_reader import KafkaReader, Message
 from connectors.records import Checked
 from connectors.topics import Topics
 from connectors.wire import FlowsHeaders, decode, encode
-from pipeline.agents.lane import JOURNAL_TAIL, Incident, Out, Restored, Step, Tally, lost
+from pipeline.agents.journal import journal_tail
+from pipeline.agents.lane import Incident, Out, Restored, Step, Tally, lost
 from pipeline.agents.letters import letter_out, row_letter, whole_letter
 from pipeline.agents.packing import packed
 from pipeline.errors import JournalError
@@ -227,10 +228,10 @@ class FeaturesRole:
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
         """Rebuild a lane from the last message of its journal."""
         begin, end = reader.offsets(self.input_topic)[partition]
-        tail = reader.last_messages(self.output_topic, partition, JOURNAL_TAIL)
+        tail = journal_tail(reader, self.output_topic, partition, FeaturesHeaders.from_kafka)
         if not tail:
             return self._without_journal(partition, begin, upto)
-        journal = max((FeaturesHeaders.from_kafka(m.headers) for m in tail), key=lambda h: h.flows_offset)
+        journal = max((headers for _, headers in tail), key=lambda headers: headers.flows_offset)
         self._contradiction(journal, partition, end)
         incidents = []
         if journal.flows_offset + 1 < begin:

@@ -6,9 +6,6 @@ from typing import Protocol
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.wire import Headers
 
-JOURNAL_TAIL = 4
-"""Output messages read back at a restart: a zombie's late repeat may be the very last one."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Out:
