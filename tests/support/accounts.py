@@ -78,8 +78,9 @@ class Accounts:
 
     @property
     def balance(self) -> tuple[int, int, int]:
-        """Flows, flows scored, and flows in dead letters of the stream."""
-        dead = sum(letter.rows for letter in self.books.letters.values() if letter.stage != "ingest")
+        """Flows, flows scored, and flows that are dead without a score."""
+        unscored = ("features", "detect")
+        dead = sum(letter.rows for letter in self.books.letters.values() if letter.stage in unscored)
         return sum(map(len, self.books.sent.values())), sum(self.books.scored.values()), dead
 
     @property
