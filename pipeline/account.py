@@ -62,13 +62,16 @@ class Accountant:
                 start = max(begin, self._next.get((topic, partition), begin))
                 for message in self._reader.read_range(topic, partition, start, end):
                     if topic == self._dead_letters:
-                        letter = DeadLetter.from_kafka(message.headers, message.value)
-                        self.account.dead[letter.id] = letter.rows
+                        self._dead(DeadLetter.from_kafka(message.headers, message.value))
                     else:
                         headers = DetectionsHeaders.from_kafka(message.headers)
                         self._judged(partition, headers, message.value)
                 self._next[topic, partition] = max(start, end)
         return self.account
+
+    def _dead(self, letter: DeadLetter) -> None:
+        if letter.stage != "alerts":  # those flows are scored; only their alerts are missing
+            self.account.dead[letter.id] = letter.rows
 
     def _judged(self, lane: int, headers: DetectionsHeaders, value: bytes | None) -> None:
         if headers.begins or (lane, headers.flows_offset) in self.account.scored:
