@@ -57,8 +57,9 @@ def learn_network(
         Rows used for the structure, drawn at random if there are more; parameters use all.
     """
     check_learnable(x)
-    kept, determined = sound_columns(x)
     sample = x if len(x) <= max_rows else x[rng.choice(len(x), max_rows, replace=False)]
+    # Of the sample, not of all rows: a column constant in it makes the hill-climb find no arc at all.
+    kept, determined = sound_columns(sample)
     learn = {"pc": pc_arcs, "hc": hill_climb_arcs}[method]
     found = learn(sample[:, kept], alpha) if len(kept) > 1 else []
     arcs = [(kept[parent], kept[child]) for parent, child in found]
