@@ -85,9 +85,7 @@ class Carrier:
         except (PipelineError, ConnectorError) as error:
             again = isinstance(error, ConnectorError)
             self._end(EXIT_AGAIN if again else EXIT_CONFIG, "worker_stopped", message, error)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - what escapes an agent is committed and lost
+        except BaseException as error:  # noqa: BLE001 - what escapes an agent, cancelled too, is committed
             self._end(EXIT_AGAIN, "worker_failed", message, error)
 
     def _end(self, code: int, event: str, message: Message, error: BaseException) -> None:
@@ -97,14 +95,17 @@ class Carrier:
 
     async def _carry(self, message: Message) -> None:
         partition = message.partition
-        if partition not in self._lanes:
-            await self._restore(partition, message.offset)
-        expected = self._next[partition]
-        if message.offset < expected:
-            return
-        if message.offset > expected:
+        while True:
+            if partition not in self._lanes:
+                await self._restore(partition, message.offset)
+            expected = self._next[partition]
+            if message.offset < expected:
+                return
+            if message.offset == expected:
+                await self._take(self._lanes[partition], message)
+                return
+            # After that look again: a rebalance may have dropped the lane meanwhile.
             await self._catch_up(partition, expected, message.offset)
-        await self._take(message)
 
     async def _restore(self, partition: int, upto: int) -> None:
         restored = await asyncio.to_thread(self._role.restore, self._reader, partition, upto)
@@ -121,47 +122,44 @@ class Carrier:
             done=restored.lane.done,
             at=upto,
         )
-        # What the journal answers although it was not committed is in the way of `upto` only if
-        # the offset went back; everything from `start` to `upto` is read here, in order.
-        await self._catch_up(partition, restored.start, upto)
 
     async def _catch_up(self, partition: int, start: int, stop: int) -> None:
         """Read and take the messages of a gap; there may be none (markers, compaction)."""
+        lane = self._lanes[partition]
         messages = self._reader.read_range(self._role.input_topic, partition, start, stop)
         while (message := await asyncio.to_thread(_advance, messages)) is not None:
-            await self._take(message)
-        self._next[partition] = max(self._next.get(partition, stop), stop)
+            await self._take(lane, message)
+            if self._lanes.get(partition) is not lane:
+                return  # dropped by a rebalance, or broken: what comes next is for another
+        if self._lanes.get(partition) is lane:
+            self._next[partition] = stop
 
-    async def _take(self, message: Message) -> None:
-        """Warm the lane with a message that is done, process any other."""
-        lane = self._lanes.get(message.partition)
-        if lane is None:  # dropped by a rebalance, or broken, while we were reading
-            await self._restore(message.partition, message.offset)
-            lane = self._lanes[message.partition]
-            if message.offset < self._next[message.partition]:
-                return
-        if message.offset <= lane.done:
-            lane.warm(message)
-        else:
-            await self._process(lane, message)
-        self._next[message.partition] = message.offset + 1
-        self.beats += 1
-
-    async def _process(self, lane: Lane, message: Message) -> None:
-        started = time.monotonic()
+    async def _take(self, lane: Lane, message: Message) -> None:
+        """Warm the lane with a message that is done, answer any other; neither with a poisonous one."""
         partition = message.partition
         deaths = self._attempts.begin(message.topic, partition, message.offset)
-        if deaths >= self._attempts.limit and not await asyncio.to_thread(self._trial, message):
-            log.error("poison_message", stage=self._role.name, partition=partition, offset=message.offset)
-            step = lane.refuse(message, "poison", f"{deaths} worker processes died over this message")
-        else:
-            step = lane.process(message)
-        await self._publish(step)
+        poison = deaths >= self._attempts.limit and not await asyncio.to_thread(self._trial, message)
+        if message.offset > lane.done:
+            why = f"{deaths} worker processes died over this message"
+            await self._answer(lane, message, why if poison else "")
+        elif not poison:
+            lane.warm(message)
         self._attempts.end(message.topic, partition)
+        if self._lanes.get(partition) is lane:
+            self._next[partition] = message.offset + 1
+        self.beats += 1
+
+    async def _answer(self, lane: Lane, message: Message, poison: str) -> None:
+        """Publish what a message gives; it is done when all of that is durable."""
+        started = time.monotonic()
+        if poison:
+            log.error("poison_message", stage=self._role.name, partition=message.partition, why=poison)
+        step = lane.refuse(message, "poison", poison) if poison else lane.process(message)
+        await self._publish(step)
         lane.done = message.offset
         self._meter.step(step.tally, time.monotonic() - started, message.timestamp_ms)
         if step.broken:
-            self._lanes.pop(partition, None)
+            self._lanes.pop(message.partition, None)
 
     async def _publish(self, step: Step) -> None:
         if len(step.outs) == 1:

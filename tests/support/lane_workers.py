@@ -56,7 +56,7 @@ class LaneWorker:
         """Carry everything from `committed` on; return whether the worker lived through it."""
 
         async def carry() -> None:
-            for message in self._log.read_range(self._role.input_topic, 0, committed, 1 << 60):
+            for message in [m for m in self._log.messages(self._role.input_topic) if m.offset >= committed]:
                 await self.carrier.carry(message)
 
         try:

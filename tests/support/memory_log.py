@@ -15,6 +15,7 @@ class MemoryLog:
         self._logs: dict[tuple[str, int], list[Message]] = defaultdict(list)
         self._ends: dict[tuple[str, int], int] = defaultdict(int)
         self._begins: dict[tuple[str, int], int] = defaultdict(int)
+        self._position = ("", 0, 0)
 
     def append(
         self, topic: str, partition: int, value: bytes, headers: Headers, key: bytes | None = None
@@ -58,7 +59,15 @@ class MemoryLog:
         return self._logs[topic, partition][-n:]
 
     def read_range(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Message]:
-        return iter([m for m in self._logs[topic, partition] if start <= m.offset < stop])
+        """Read as `KafkaReader` does: with one position, which a later reading takes over."""
+        self._position = (topic, partition, start)
+        while True:
+            topic, partition, start = self._position
+            message = next((m for m in self._logs[topic, partition] if m.offset >= start), None)
+            if message is None or message.offset >= stop:
+                return
+            self._position = (topic, partition, message.offset + 1)
+            yield message
 
     def committed(self, group: str, topic: str) -> dict[int, int]:  # noqa: ARG002 the interface
         return {}
