@@ -23,6 +23,11 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
+def tied(command: Sequence[str]) -> list[str]:
+    """Return the command that runs `command` so that it is killed when the thread that starts it ends."""
+    return [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
+
+
 class Child:
     """A process in a session of its own: Ctrl-C reaches us first, and we stop it.
 
@@ -32,9 +37,8 @@ class Child:
     def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
         self._output: BinaryIO = log.open("ab")
-        tied = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
         self._process = subprocess.Popen(
-            tied,
+            tied(command),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,

@@ -14,6 +14,8 @@ from typing import IO
 
 import structlog
 
+from connectors.child import tied
+
 log = structlog.get_logger()
 
 NO_RESTART = frozenset({0, 1, 2, 78})
@@ -45,10 +47,13 @@ class Child:
     due: float = 0.0
 
     def start(self, now: float, output: IO[bytes] | None) -> None:
-        """Start the process in a session of its own, so that Ctrl-C reaches the parent alone."""
+        """Start the process in a session of its own, so that Ctrl-C reaches the parent alone.
+
+        It dies with us, even by -9: nobody else would stop it, and its port would stay in use.
+        """
         env = {**os.environ, **self.env}
         self.process = subprocess.Popen(
-            self.command, env=env, stdout=output, stderr=output, start_new_session=True
+            tied(self.command), env=env, stdout=output, stderr=output, start_new_session=True
         )
         self.started = now
 

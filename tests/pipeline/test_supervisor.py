@@ -1,6 +1,7 @@
 """`weir worker all` keeps its children running, gives up where that would not help, and leaves none."""
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -95,6 +96,27 @@ def test_a_stop_ends_all_children(tmp_path: Path) -> None:
 
     assert codes == [0]
     assert not any(is_alive(int(pid)) for pid in pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills the children of a killed process")
+def test_a_killed_supervisor_leaves_no_child(tmp_path: Path) -> None:
+    """Children of `weir worker all` do not outlive a kill -9 of it."""
+    pids = tmp_path / "pids"
+    script = (
+        "import sys; from pipeline.supervisor import Child, Supervisor; "
+        "code = 'import os, sys, time; print(os.getpid(), file=open(sys.argv[1], \"a\")); time.sleep(60)'; "
+        "Supervisor([Child('a', [sys.executable, '-c', code, sys.argv[1]])]).run()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, str(pids)])
+    (pid,) = map(int, wait_for(pids, 1))
+
+    parent.kill()
+    parent.wait(10)
+
+    deadline = time.monotonic() + 10
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_alive(pid)
 
 
 def test_restarts_slow_down_and_recover() -> None:
