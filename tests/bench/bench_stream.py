@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from connectors.base import Source
-from connectors.broker_kafka import kafka_broker
+from connectors.broker_kafka import kafka_broker, missing_tools
 from connectors.broker_local import free_port, local_broker
 from connectors.kafka_reader import KafkaReader
 from connectors.kafka_settings import KafkaSettings
@@ -164,7 +164,9 @@ def main() -> None:
     parser.add_argument("--dataset", choices=FEATURE_SETS, default="synthetic")
     parser.add_argument("--rows", type=int, default=4000, help="rows a flows message")
     parser.add_argument("--runs", type=int, default=4, help="days of synthetic traffic, or runs of a dataset")
-    parser.add_argument("--broker", choices=["kafka", "local"], default="kafka")
+    parser.add_argument(
+        "--broker", choices=["kafka", "local"], default="local" if missing_tools() else "kafka"
+    )
     args = parser.parse_args()
     version = platform.python_version()
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {version}")
