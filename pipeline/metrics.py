@@ -110,6 +110,11 @@ class Metrics:
         self.late_records = Counter(
             "weir_late_records", "Records whose event time lay behind the lane clock.", registry=registry
         )
+        self.lateness = Gauge(
+            "weir_lateness_seconds",
+            "Lateness of the latest record of the message last read, behind the lane clock.",
+            registry=registry,
+        )
         self.repeated_records = Counter(
             "weir_repeated_records", "Records dropped because they had been seen.", registry=registry
         )

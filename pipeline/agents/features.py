@@ -116,7 +116,7 @@ class FeaturesLane:
         low = Low(offset=message.offset, clock_us=lane.clock_us, seq=lane.seq)
         n_late, n_capped = lane.n_late, lane.n_capped
         features = lane.process(rows)
-        tally.rows, tally.clock_us = rows.num_rows, lane.clock_us
+        tally.rows, tally.clock_us, tally.late_us = rows.num_rows, lane.clock_us, lane.late_us
         tally.late, tally.capped = lane.n_late - n_late, lane.n_capped - n_capped
         self._open.append(low.seq, _Before(low, dict(self._marks)))
         return features
@@ -299,4 +299,5 @@ class FeaturesRole:
         index = batch.schema.get_field_index("position")
         if index < 0 or batch.column(index).null_count or batch.column(index).type != pa.int64():
             return None
-        return batch.column(index).to_numpy()  # type: ignore[no-any-return]
+        found: npt.NDArray[np.int64] = batch.column(index).to_numpy()
+        return found

@@ -24,6 +24,7 @@ class Tally:
 
     rows: int = 0
     late: int = 0
+    late_us: int = 0  # of the latest row, behind the lane clock
     capped: int = 0
     repeated: int = 0
     flagged: int = 0

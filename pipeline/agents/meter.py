@@ -39,6 +39,7 @@ class Meter:
     def _decisions(self, tally: Tally) -> None:
         metrics = self._metrics
         metrics.late_records.inc(tally.late)
+        metrics.lateness.set(tally.late_us / 1e6)
         metrics.repeated_records.inc(tally.repeated)
         metrics.window_capped.inc(tally.capped)
         metrics.flagged_records.inc(tally.flagged)

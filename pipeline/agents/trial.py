@@ -13,7 +13,7 @@ import structlog
 from connectors.kafka_reader import Message
 from pipeline.agents.roles import build_role
 from pipeline.errors import PipelineError
-from pipeline.settings import Settings
+from pipeline.settings import Settings, dump_settings, parse_settings
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ def survives(stage: str, settings: Settings, message: Message, *, timeout_s: flo
         If the child could not even begin: that says nothing of the message.
     """
     carried = (message.topic, message.partition, message.offset, message.value or b"", list(message.headers))
-    task = _Task(stage, settings.model_dump_json(), carried)
+    task = _Task(stage, dump_settings(settings), carried)
     command = [sys.executable, "-m", "pipeline.agents.trial"]
     try:
         given = msgspec.msgpack.encode(task)
@@ -55,7 +55,7 @@ def survives(stage: str, settings: Settings, message: Message, *, timeout_s: flo
 def main() -> None:
     """Try the message on standard input."""
     task = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Task)
-    role = build_role(task.stage, Settings.model_validate_json(task.settings))
+    role = build_role(task.stage, parse_settings(task.settings))
     topic, partition, offset, value, headers = task.message
     sys.stdout.buffer.write(READY)
     sys.stdout.flush()
