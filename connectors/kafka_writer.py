@@ -60,7 +60,6 @@ class _Lane:
     flight: Any = None
     flying: Packed | None = None
     n_rows: int = 0  # in the log
-    sent_to: int = 0  # position after the last row handed over
     dirty: bool = False  # rows have gone to it since the last flush message
     entered: bool = False
 
@@ -152,7 +151,6 @@ class FlowsWriter:
         return _Lane(
             buffer=LaneBuffer(rows=self._options.rows, size_bytes=self._options.size_bytes),
             clock_us=tail.clock_us,
-            sent_to=self._from.below.get(lane, 0),
             dirty=lane in self._from.unflushed,
             entered=lane in self._from.below,
         )

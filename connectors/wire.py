@@ -29,7 +29,8 @@ def encode(rows: pa.RecordBatch, *, compression: Literal["lz4", "zstd"] | None =
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with pa.ipc.new_stream(sink, rows.schema, options=options) as writer:
         writer.write_batch(rows)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    value: bytes = sink.getvalue().to_pybytes()
+    return value
 
 
 def decode(value: bytes | None) -> pa.RecordBatch:

@@ -27,6 +27,5 @@ def whole(name: str, value: object, *, least: int) -> None:
 
 def between(name: str, value: object, low: float, high: float) -> None:
     """Refuse what is not a number in (low, high]."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low < float(value) <= high:  # type: ignore[arg-type]  # a number, as just checked
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value <= high:
         raise ParameterError(f"{name} is {value!r}, expected a number in ({low:g}, {high:g}]")

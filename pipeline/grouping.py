@@ -210,7 +210,8 @@ class _Brief:
 
 def _brief(rows: pa.RecordBatch) -> Iterator[_Brief]:
     def values(name: str) -> list[Any]:
-        return rows.column(name).to_pylist()  # type: ignore[no-any-return]
+        found: list[Any] = rows.column(name).to_pylist()
+        return found
 
     abouts, sources, destinations = values("about"), values("src_ip"), values("dst_ip")
     entities = (entity_of(*row) or "" for row in zip(abouts, sources, destinations, strict=True))

@@ -24,7 +24,6 @@ SERVERS = {
 PUBLIC = ("mail", "web", "gateway", "video")  # reachable from the internet
 ADMINS = ("10.20.2.5", "10.20.2.6", "10.20.2.7")
 WORKSTATIONS_FROM = "10.20.8.20"
-NETWORK = "10.20.0.0/20"  # all of the above
 MULTICAST = "224.0.0.251"
 
 INTERNET = {

@@ -26,7 +26,7 @@ HOUR_US = 3_600_000_000
 
 def _replay(settings: KafkaSettings, topics: Topics, source: MemorySource, **how: object) -> ReplaySummary:
     with open_writer(settings, topics, source) as writer:
-        return replay(source, writer, **how)  # type: ignore[arg-type]
+        return replay(source, writer, **how)
 
 
 def _times(settings: KafkaSettings, topics: Topics) -> list[int]:

@@ -20,7 +20,7 @@ def nsl(path: Path, label: str) -> Path:
 
 def label(**arguments: object) -> str:
     """Return the label of the only record: tells which file was opened."""
-    (chunk,) = open_source("nsl-kdd", **arguments).chunks()  # type: ignore[arg-type]  # keywords of the test
+    (chunk,) = open_source("nsl-kdd", **arguments).chunks()  # keywords of the test
     return str(chunk.rows["label"][0])
 
 

@@ -33,7 +33,7 @@ def test_a_second_run_has_ids_of_its_own(source: Source) -> None:
     tables = [table(source), table(again(source, 1)), table(again(source, 2)), table(again(source, 2))]
     ids = [set(t["flow_id"].to_pylist()) for t in tables]
 
-    assert len(set.union(*ids[:3])) == 3 * source.n_records  # type: ignore[operator]  # known for this source
+    assert len(set.union(*ids[:3])) == 3 * source.n_records  # known for this source
     assert ids[2] == ids[3]
     assert len({source.source_id, again(source, 1).source_id, again(source, 2).source_id}) == 3
     assert same_but(tables[0], tables[1], "flow_id")

@@ -107,4 +107,4 @@ def test_a_broken_dependency_is_explained_by_its_node_and_its_parent() -> None:
 )
 def test_bad_parameters_of_the_network_are_named(bad: dict[str, object]) -> None:
     with pytest.raises(ParameterError, match=next(iter(bad))):
-        BayesianNetwork(**bad)  # type: ignore[arg-type]
+        BayesianNetwork(**bad)

@@ -31,7 +31,7 @@ def normal_rows(n: int = 3000, seed: int = 1) -> Matrix:
 
 def fit(x: Matrix | None = None, seed: int = 0, **parameters: object) -> BEAA:
     x = normal_rows() if x is None else x
-    detector = BEAA(**parameters)  # type: ignore[arg-type]
+    detector = BEAA(**parameters)
     return detector.fit(x, held_out=normal_rows(800, 2), rng=np.random.default_rng(seed))
 
 
@@ -297,7 +297,7 @@ def test_loadings_are_what_a_direction_does_in_the_units_of_the_columns() -> Non
 )
 def test_bad_parameters_are_named(parameters: dict[str, object], named: str) -> None:
     with pytest.raises(ParameterError, match=named):
-        BEAA(**parameters)  # type: ignore[arg-type]
+        BEAA(**parameters)
 
 
 @pytest.mark.data

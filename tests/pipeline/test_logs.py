@@ -85,7 +85,7 @@ def test_an_error_carries_its_trace_as_data(capfd: pytest.CaptureFixture[str]) -
         structlog.get_logger().exception("batch_failed")
 
     (line,) = lines(capfd)
-    assert line["exception"][0]["exc_value"].endswith("'broken'")  # type: ignore[index, attr-defined]
+    assert line["exception"][0]["exc_value"].endswith("'broken'")
 
 
 def test_lines_reach_descriptor_two_though_the_streams_are_captured() -> None:

@@ -140,7 +140,7 @@ def _flow_ids(message: Message) -> list[str]:
     try:
         with pa.ipc.open_stream(message.value or b"") as stream:
             rows = stream.read_all()
-        return rows.column("flow_id").to_pylist()  # type: ignore[no-any-return]
+        return rows.column("flow_id").to_pylist()
     except (pa.ArrowException, OSError):
         stated = dict(message.headers).get("weir-rows") or b"1"
         return [""] * (int(stated) if stated.isdigit() and len(stated) < 10 else 1)

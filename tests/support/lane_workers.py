@@ -37,7 +37,7 @@ class LaneWorker:
         self._left = dies_at
         self.carrier = Carrier(
             role,
-            log,  # type: ignore[arg-type]  # reads as KafkaReader does
+            log,  # reads as KafkaReader does
             self._send,
             Attempts(folder, limit=1000),
             Meter(role.name, Metrics()),

@@ -211,7 +211,7 @@ def test_reading_back_stops_at_the_open_bucket(detections: list[Detection]) -> N
     """A restart reads the current bucket again, not the whole log."""
     log = filled(detections)
 
-    restored = ROLE.restore(log, 0, 38)  # type: ignore[arg-type]
+    restored = ROLE.restore(log, 0, 38)
 
     width = int(BUCKET_S * 1e6)
     first = detections[restored.start][1].clock_end_us // width

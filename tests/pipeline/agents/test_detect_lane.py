@@ -127,9 +127,9 @@ def test_a_new_panel_begins_where_its_mark_says(features: MemoryLog, judge: Judg
     """From the latest on: the earliest of several marks counts, and nothing after it is left out."""
     latest = DetectRole(CONN_SET, judge, TOPICS, begin="latest")
     log = copied(features, list(range(9)))
-    marks = latest.first_marks(log)  # type: ignore[arg-type]
+    marks = latest.first_marks(log)
     log = copied(features, list(range(12)))
-    later = latest.first_marks(log)  # type: ignore[arg-type]
+    later = latest.first_marks(log)
     for mark in (*marks, *later):
         log.append(mark.topic, mark.partition or 0, mark.value, mark.headers)
     whole = copied(features)
@@ -147,7 +147,7 @@ def test_a_panel_that_ran_gets_no_mark(features: MemoryLog, role: DetectRole, tm
     log = copied(features)
     LaneWorker(role, log, tmp_path).run()
 
-    assert role.first_marks(log) == []  # type: ignore[arg-type]
+    assert role.first_marks(log) == []
 
 
 def test_foreign_messages_are_set_aside(features: MemoryLog, role: DetectRole, tmp_path: Path) -> None:

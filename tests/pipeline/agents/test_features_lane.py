@@ -40,7 +40,7 @@ class Worker:
         self._left = dies_at
         self.carrier = Carrier(
             ROLE,
-            log,  # type: ignore[arg-type]  # reads as KafkaReader does
+            log,  # reads as KafkaReader does
             self._send,
             Attempts(folder, limit=1000),
             Meter("features", Metrics()),
@@ -267,7 +267,7 @@ def test_lost_offsets_are_reported(folder: Path) -> None:
         lost.append(FLOWS, 0, value, headers)
     lost.cut(FLOWS, 0, 6)
 
-    restored = ROLE.restore(lost, 0, 6)  # type: ignore[arg-type]
+    restored = ROLE.restore(lost, 0, 6)
 
     (incident,) = restored.incidents
     assert (incident.kind, incident.offsets) == ("offsets_lost", 3)
@@ -278,7 +278,7 @@ def test_a_lost_journal_is_reported_and_made_again(folder: Path) -> None:
     """An empty features topic under a committed offset: reported, and answered from the log's start."""
     log = filled(split(100, 10))
 
-    restored = ROLE.restore(log, 0, 6)  # type: ignore[arg-type]
+    restored = ROLE.restore(log, 0, 6)
     Worker(log, folder).run(6)
 
     assert [incident.kind for incident in restored.incidents] == ["lane_state_lost"]

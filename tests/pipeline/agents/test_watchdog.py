@@ -80,10 +80,10 @@ def test_a_time_in_which_nothing_was_seen_does_not_count() -> None:
     """After an outage of the broker a worker has the whole limit to begin again."""
     progress = Progress(LIMIT_S)
     waiting = {"beats": 3, "lags": {0: 5}, "assigned": frozenset({0})}
-    progress.stuck(**waiting, now=0.0)  # type: ignore[arg-type]
+    progress.stuck(**waiting, now=0.0)
     progress.blind(now=300.0)
 
-    found = [progress.stuck(**waiting, now=now) for now in (301.0, 329.0, 331.0)]  # type: ignore[arg-type]
+    found = [progress.stuck(**waiting, now=now) for now in (301.0, 329.0, 331.0)]
 
     assert found == [False, False, True]
 

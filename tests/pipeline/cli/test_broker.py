@@ -29,7 +29,7 @@ def at(broker: KafkaSettings, prefix: str) -> list[str]:
 def test_the_broker_says_where_it_is_and_stops_in_order(start: Any, number: signal.Signals) -> None:
     process = start("broker", "--port", "0")
     line = process.stdout.readline()
-    port = int(re.search(r"broker ready at 127\.0\.0\.1:(\d+)", line)[1])  # type: ignore[index]
+    port = int(re.search(r"broker ready at 127\.0\.0\.1:(\d+)", line)[1])
     assert "in memory" in line
     with TopicAdmin(KafkaSettings(bootstrap_servers=(f"127.0.0.1:{port}",))) as admin:
         assert admin.names() == []

@@ -167,7 +167,7 @@ def test_an_unexpected_error_says_where_its_trace_is(weir: Any, monkeypatch: pyt
     assert result.code == 1
     assert "Traceback" not in result.err
     assert result.err.startswith("weir: unexpected ZeroDivisionError: oh")
-    trace = Path(re.search(r"the trace is in (\S+)", result.err)[1])  # type: ignore[index]
+    trace = Path(re.search(r"the trace is in (\S+)", result.err)[1])
     assert "ZeroDivisionError: oh" in trace.read_text()
     trace.unlink()
 
