@@ -1,188 +1,301 @@
-"""Flows a second of each stage and of the whole stream: `python tests/bench/bench_stream.py --help`.
+"""Flows a second and a CPU-second of each stage and of the whole stream, beside bare consumers.
 
-Fills the flows topic first, then runs one stage after another, each alone, over the whole log:
-rows over the time from its first to its last output message (broker time stamps), and rows a CPU-second
-of the worker process. Last, a second prefix is replayed with all three workers running: end to end, from
-the first flow written to the last verdict.
+`python tests/bench/bench_stream.py --help`. The floors decode the very same messages, in the same run.
 """
 
 import argparse
-import os
-import platform
+import json
+import statistics
 import subprocess
+import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from connectors.base import Source
-from connectors.broker_kafka import kafka_broker, missing_tools
-from connectors.broker_local import free_port, local_broker
-from connectors.kafka_reader import KafkaReader
+import pyarrow as pa
+from measure import Leg, Log, Watched
+from rig import Aim, Plot, Report, Running, Table, arguments, broker, settings_for, train, wait, worker
+from traffic import FEATURE_SETS, PROTOCOL, Repeated
+
 from connectors.kafka_settings import KafkaSettings
-from connectors.replay import again
-from connectors.sources import Generated, open_source
-from connectors.topics import TopicAdmin, Topics
-from pipeline.account import Accountant
+from pipeline.features.feature_sets import feature_set
 from pipeline.feed import feed
-from pipeline.settings import Settings, load_settings
-from pipeline.supervisor import STAGES, WEIR
-from pipeline.topic_plan import topic_specs
+from pipeline.settings import FeatureSettings
 
-WAIT_S = 300.0
-FEATURE_SETS = {"synthetic": "conn", "nsl-kdd": "nsl-kdd", "unsw-nb15": "unsw-nb15"}
+SHORT = {250: 150_000, 1000: 400_000, 4000: 1_600_000}
+LONG = {250: 1_000_000, 1000: 2_000_000, 4000: 4_000_000}
+"""Rows a message -> flows: enough for seconds of work."""
 
+FLOORS = ("faust", "kafka-python")
+FLOORED = {"features": "flows", "detect": "features", "inline": "flows"}
+"""Stage -> the topic that its floors decode."""
+INLINE = "inline" in FeatureSettings.model_fields
 
-def settings_for(kafka: KafkaSettings, folder: Path, prefix: str, args: argparse.Namespace) -> Settings:
-    overrides = {
-        "kafka.bootstrap_servers": kafka.servers,
-        "topics.prefix": prefix,
-        "topics.lanes": 1,
-        "writer.rows": args.rows,
-        "features.feature_set": FEATURE_SETS[args.dataset],
-        "panel.models": "bench",
-        "panel.models_dir": str(folder / "models"),
-        "panel.alpha": 1e-4,
-        "worker.state_dir": str(folder / "state" / prefix),
-        "worker.session_timeout_s": 6,
-        "logging.level": "warning",
-    }
-    settings = load_settings(overrides=overrides, env={})
-    (folder / f"{prefix}.yaml").write_text(settings.model_dump_json(exclude_defaults=True))
-    with TopicAdmin(kafka) as admin:
-        admin.create(topic_specs(settings))
-    return settings
+Legs = dict[str, list[Leg]]
+"""What was measured -> one leg a repeat."""
 
+PLAN = """{traffic}
 
-def train(folder: Path, dataset: str) -> None:
-    command = [
-        *WEIR,
-        "train",
-        dataset,
-        "--name",
-        "bench",
-        "--out",
-        str(folder / "models"),
-        "--max-rows",
-        "20000",
-    ]
-    options = ["--days", "2"] if dataset == "synthetic" else []
-    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+For each number of rows a message the flows topic is filled first; everything below reads that same log.
+Each repeat runs, one after the other: the two floors over the flows, the features worker, the two floors
+over its features, the detect worker (BEAA), then, from cleared topics, features, detect and alerts workers
+together (two hops), and detect and alerts workers with `features.inline` (inline). *drained*: the log
+is full when the first worker starts; *live*: the flows are written while the workers run, by the real
+writer, on the same cores (once). A floor is a Faust agent with the worker's settings, or a kafka-python
+consumer, that makes the numeric columns of each message a matrix of float64 and does nothing else.
+
+The first {skip:.0%} of the messages warm everything up and are left out: a span goes from the end of one
+message to the end of the last. CPU is that of the process with all its threads over the span; of the two
+hops, that of all three workers together. Memory is the most that was resident. Median of {repeats} repeats,
+and the least and the most in brackets; ratios are taken within a repeat."""
+SKIP = 0.05
 
 
-def source_runs(dataset: str, runs: int) -> Iterator[Source]:
-    """Yield the source and further runs of it, each behind the one before."""
-    generated = Generated(seed=1, days=runs, attacks=True) if dataset == "synthetic" else None
-    source = open_source(dataset, part="train" if dataset == "nsl-kdd" else None, generated=generated)
-    yield source
-    if dataset != "synthetic":
-        for run in range(1, runs):
-            yield again(source, run)
+class Bench:
+    """One size of messages: its log, and everything that is measured over it."""
+
+    def __init__(self, kafka: KafkaSettings, folder: Path, rows: int, args: argparse.Namespace) -> None:
+        self._kafka, self._folder, self._rows = kafka, folder, rows
+        self._set = FEATURE_SETS[args.dataset]
+        self._n = args.flows.get(rows, min(args.flows.values())) // rows
+        self._skip = max(2, round(self._n * SKIP))
+        self._source = Repeated(args.dataset, self._n * rows)
+        self._prefix = f"rows{rows}"
+        self.legs: Legs = defaultdict(list)
+
+    def run(self, repeats: int) -> Legs:
+        """Measure everything."""
+        with self._log(self._prefix) as log:
+            tell(f"{self._rows} rows a message: {self._n * self._rows:,} flows")
+            feed(log.settings, self._source)
+            for _ in range(repeats):
+                self._floors(log.flows, "flows")
+                self._alone(log, "features")
+                self._floors(log.features, "features")
+                self._alone(log, "detect")
+                log.clear()
+                self._drained(log, "two hops", ("alerts", "detect", "features"))
+                log.clear()
+                if INLINE:
+                    self._drained(log, "inline", ("alerts", "detect"))
+                    log.clear()
+        self._live("two hops", ("alerts", "detect", "features"))
+        if INLINE:
+            self._live("inline", ("alerts", "detect"))
+        return self.legs
+
+    @contextmanager
+    def _log(self, prefix: str) -> Iterator[Log]:
+        """Make the topics of a prefix; `PREFIX inline` is a second configuration of it."""
+        sections = {"writer": {"rows": self._rows, "linger_s": 60.0}}
+        if INLINE:
+            inline = {"feature_set": self._set, "inline": True}
+            config = f"{prefix} inline"
+            settings_for(self._kafka, self._folder, prefix, config=config, features=inline, **sections)
+        features = {"feature_set": self._set}
+        settings = settings_for(self._kafka, self._folder, prefix, features=features, **sections)
+        with Log(settings, self._rows) as log:
+            yield log
+            log.delete()
+
+    def _keep(self, what: str, leg: Leg) -> None:
+        self.legs[what].append(leg)
+        tell(f"  {what}: {leg.per_s / 1e3:,.0f} k/s, {leg.per_cpu_s / 1e3:,.0f} k per CPU-second")
+
+    def _floors(self, topic: str, kind: str) -> None:
+        columns = flows_columns(self._set) if kind == "flows" else feature_columns(self._set)
+        config = self._folder / f"{self._prefix}.yaml"
+        for client in FLOORS:
+            script = Path(__file__).with_name("floors.py")
+            tail = [topic, ",".join(columns), str(self._skip), str(self._n)]
+            command = [sys.executable, str(script), client, str(config), *tail]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300)
+            self._keep(f"{client} over {kind}", Leg(**json.loads(done.stdout)))
+
+    def _alone(self, log: Log, stage: str) -> None:
+        with worker(stage, self._folder, self._prefix) as running:
+            watched = log.watch(stage, running)
+            self._keep(stage, log.run([watched], skip=self._skip, target=self._n)[0])
+
+    def _drained(self, log: Log, way: str, stages: Sequence[str]) -> None:
+        """Start the workers against the stream, the first stage last; all of the flows are there."""
+        with ExitStack() as stack:
+            watched = self._started(log, way, stages, stack)
+            helped_s = watched["alerts"].running.spent_s
+            stepped = [watched[stage] for stage in reversed(stages) if stage != "alerts"]
+            legs = log.run(stepped, skip=self._skip, target=self._n)
+            helped_s = watched["alerts"].running.spent_s - helped_s
+            began = log.written_s(stepped[0].topic, stepped[0].base + self._skip - 1)
+            ended = log.written_s(log.detections, stepped[-1].base + self._n - 1)
+        cpu_s = sum(leg.cpu_s for leg in legs) + helped_s * (1 - self._skip / self._n)
+        peak_mb = max(leg.peak_mb for leg in legs)
+        whole = Leg(rows=legs[0].rows, cpu_s=cpu_s, wall_s=ended - began, peak_mb=peak_mb)
+        self._keep(f"{way}, drained", whole)
+        if way == "inline":
+            self._keep(way, legs[0])
+
+    def _started(self, log: Log, way: str, stages: Sequence[str], stack: ExitStack) -> dict[str, Watched]:
+        prefix = log.settings.topics.prefix
+        config = f"{prefix} inline" if way == "inline" else prefix
+        watched = {}
+        for stage in stages:
+            running = stack.enter_context(worker(stage, self._folder, config))
+            watched[stage] = log.watch(stage, running) if stage != "alerts" else alerts(log, running)
+        return watched
+
+    def _live(self, way: str, stages: Sequence[str]) -> None:
+        """Write the flows while the workers run: first a few that warm them up, then the others."""
+        with self._log(f"live{self._rows}") as log, ExitStack() as stack:
+            watched = self._started(log, way, stages, stack)
+            base = watched["detect"].base
+            feed(log.settings, self._source, limit=self._skip * self._rows)
+            self._settled(log, base)
+            first, spent_s = log.count(log.flows), sum(each.running.spent_s for each in watched.values())
+            feed(log.settings, self._source)
+            self._settled(log, base)
+            cpu_s = sum(each.running.spent_s for each in watched.values()) - spent_s
+            ended = log.written_s(log.detections, log.count(log.detections) - 1)
+            wall_s = ended - log.written_s(log.flows, first)
+            peak_mb = max(each.running.peak_mb for each in watched.values())
+        rows = (self._n - self._skip) * self._rows
+        self._keep(f"{way}, live", Leg(rows=rows, cpu_s=cpu_s, wall_s=wall_s, peak_mb=peak_mb))
+
+    def _settled(self, log: Log, base: int) -> None:
+        wait(lambda: log.count(log.detections) - base >= log.count(log.flows), "not every flow has a verdict")
 
 
-def fill(settings: Settings, args: argparse.Namespace) -> int:
-    return sum(
-        feed(settings, source, rebase=index > 0).summary.n_sent
-        for index, source in enumerate(source_runs(args.dataset, args.runs))
+def alerts(log: Log, running: Running) -> Watched:
+    """Return the alerts worker, whose progress no topic of one message for each message shows."""
+    running.wait_ready()
+    return Watched(running=running, topic=log.detections)
+
+
+def flows_columns(name: str) -> list[str]:
+    """Return the columns of a flows message that are numbers."""
+    schema = feature_set(name).record_type.schema
+    numeric = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    return [name for name in numeric if name != "position"]
+
+
+def feature_columns(name: str) -> list[str]:
+    """Return the features of a features message."""
+    return [feature.name for feature in feature_set(name).features]
+
+
+def tell(text: str) -> None:
+    """Report progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return median, least and most, in thousands."""
+    middle = f"{statistics.median(values) / 1e3:,.0f}"
+    return middle if len(values) < 2 else f"{middle} ({min(values) / 1e3:,.0f}-{max(values) / 1e3:,.0f})"
+
+
+def per_cpu_s(legs: Sequence[Leg]) -> float:
+    """Return the median."""
+    return statistics.median(leg.per_cpu_s for leg in legs)
+
+
+def ratio(legs: Legs, stage: str, client: str) -> float | None:
+    """Return flows a CPU-second of a stage over those of its floor."""
+    if stage not in FLOORED:
+        return None
+    pairs = zip(legs[stage], legs[f"{client} over {FLOORED[stage]}"], strict=True)
+    return statistics.median(leg.per_cpu_s / floor.per_cpu_s for leg, floor in pairs)
+
+
+def table(found: dict[int, Legs]) -> Table:
+    """Return all figures."""
+    rows: list[list[str | float | None]] = []
+    for size, legs in found.items():
+        for what, repeats in legs.items():
+            wall, cpu = spread([leg.per_s for leg in repeats]), spread([leg.per_cpu_s for leg in repeats])
+            peak = max(leg.peak_mb for leg in repeats) or None
+            floors = [ratio(legs, what, client) for client in FLOORS]
+            rows.append([f"{size:,}", what, wall, cpu, *floors, peak])
+    return Table(
+        title="Thousand flows a second and a CPU-second",
+        columns=[
+            "rows a message",
+            "what",
+            "k flows/s",
+            "k flows per CPU-second",
+            "of the Faust floor",
+            "of the kafka-python floor",
+            "peak memory, MB",
+        ],
+        rows=rows,
     )
 
 
-@contextmanager
-def worker(stage: str, folder: Path, prefix: str) -> Iterator[int]:
-    """Run a stage and yield its metrics port."""
-    port = free_port()
-    command = [*WEIR, "worker", stage, "--config", str(folder / f"{prefix}.yaml"), "--from", "earliest"]
-    process = subprocess.Popen([*command, "--set", f"worker.port={port}"], start_new_session=True)
-    try:
-        yield port
-    finally:
-        process.terminate()
-        process.wait(30)
+def plot(found: dict[int, Legs]) -> Plot:
+    """Return flows a CPU-second over rows a message."""
+    names = dict.fromkeys(what for legs in found.values() for what in legs if "live" not in what)
+    lines = {}
+    for what in names:
+        sizes = [size for size, legs in found.items() if what in legs]
+        lines[what] = (sizes, [per_cpu_s(found[size][what]) / 1e3 for size in sizes])
+    return Plot(
+        title="Thousand flows per CPU-second",
+        x_label="rows a message",
+        y_label="k flows per CPU-second",
+        lines=lines,
+        log_x=True,
+    )
 
 
-def metric(port: int, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith(name) and line[len(name)] in " {")
+def aims(legs: Legs) -> list[Aim]:
+    """Return what is wanted of the largest messages."""
+    drained = statistics.median(leg.per_s for leg in legs["two hops, drained"])
+    found = [
+        Aim(what=f"{stage}, part of the Faust floor per CPU-second", wanted=wanted, measured=measured)
+        for stage, wanted in (("detect", 0.65), ("features", 0.35))
+        if (measured := ratio(legs, stage, "faust")) is not None
+    ]
+    found.append(Aim(what="two hops end to end, drained", wanted=400_000, measured=drained, unit="flows/s"))
+    if "inline" in legs:
+        measured = per_cpu_s(legs["inline"])
+        found.append(Aim(what="inline worker", wanted=600_000, measured=measured, unit="flows/CPU-s"))
+    peak_mb = max(leg.peak_mb for repeats in legs.values() for leg in repeats)
+    found.append(Aim(what="peak memory of a worker", wanted=500, measured=peak_mb, unit="MB", at_most=True))
+    return found
 
 
-def wait_ready(port: int) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError("the worker is not ready")
-
-
-def stage_rates(stage: str, folder: Path, settings: Settings, n_messages: int, n_rows: int) -> str:
-    """Run one stage alone over the log and return its line of the table."""
-    topics = Topics(settings.topics.prefix)
-    features = topics.features(settings.features.feature_set)
-    output = features if stage == "features" else topics.detections(settings.panel.name)
-    with worker(stage, folder, settings.topics.prefix) as port, KafkaReader(settings.kafka) as reader:
-        wait_ready(port)
-        before = metric(port, "process_cpu_seconds_total")
-        while sum(end for _, end in reader.offsets(output).values()) < n_messages + (stage == "detect"):
-            time.sleep(0.2)
-        cpu = metric(port, "process_cpu_seconds_total") - before
-        memory = metric(port, "process_resident_memory_bytes") / 1e6
-        stamps = [m.timestamp_ms for m in reader.read_range(output, 0, int(stage == "detect"), 1 << 60)]
-    seconds = (stamps[-1] - stamps[0]) / 1000
-    share = (len(stamps) - 1) / len(stamps)  # the first message only starts the clock
-    return row(stage, n_rows * share / seconds, n_rows / cpu, memory)
-
-
-def row(name: str, per_s: float, per_cpu: float | None, memory: float | None) -> str:
-    cpu = "" if per_cpu is None else f"{per_cpu / 1e3:,.0f}"
-    return f"| {name} | {per_s / 1e3:,.0f} | {cpu} | {'' if memory is None else f'{memory:,.0f}'} |"
-
-
-def end_to_end(folder: Path, settings: Settings, args: argparse.Namespace) -> str:
-    prefix = settings.topics.prefix
-    with (
-        worker("features", folder, prefix) as one,
-        worker("detect", folder, prefix) as two,
-        worker("alerts", folder, prefix) as three,
-        Accountant(settings) as accountant,
-    ):
-        for port in (one, two, three):
-            wait_ready(port)
-        started = time.monotonic()
-        n_rows = fill(settings, args)
-        while accountant.update().n_accounted < n_rows:
-            time.sleep(0.05)
-        return row("end to end", n_rows / (time.monotonic() - started), None, None)
+def parsed() -> argparse.Namespace:
+    """Return the command line."""
+    parser = arguments(__doc__)
+    parser.add_argument("--dataset", choices=FEATURE_SETS, default="synthetic")
+    parser.add_argument("--rows", type=int, nargs="+", default=list(LONG), help="rows a message, some sizes")
+    parser.add_argument("--repeats", type=int, help="default 3, 1 with --short")
+    parser.add_argument("--messages", type=int, help="of each size; default: thousands, or seconds of work")
+    args = parser.parse_args()
+    args.repeats = args.repeats or (1 if args.short else 3)
+    args.flows = SHORT if args.short else LONG
+    if args.messages:
+        args.flows = {rows: rows * args.messages for rows in args.rows}
+    return args
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--dataset", choices=FEATURE_SETS, default="synthetic")
-    parser.add_argument("--rows", type=int, default=4000, help="rows a flows message")
-    parser.add_argument("--runs", type=int, default=4, help="days of synthetic traffic, or runs of a dataset")
-    parser.add_argument(
-        "--broker", choices=["kafka", "local"], default="local" if missing_tools() else "kafka"
-    )
-    args = parser.parse_args()
-    version = platform.python_version()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {version}")
-    start = kafka_broker if args.broker == "kafka" else local_broker
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as name, start() as kafka:
-        folder = Path(name)
-        train(folder, args.dataset)
-        settings = settings_for(kafka, folder, "alone", args)
-        n_rows = fill(settings, args)
-        with KafkaReader(kafka) as reader:
-            (_, n_messages), *_ = reader.offsets(Topics("alone").flows).values()
-        print(f"{args.dataset}: {n_rows:,} flows in {n_messages} messages, broker {args.broker}\n")
-        print("| stage | thousand flows/s | thousand flows per CPU-second | memory, MB |\n|---|---|---|---|")
-        for stage in STAGES[:2]:
-            print(stage_rates(stage, folder, settings, n_messages, n_rows), flush=True)
-        print(end_to_end(folder, settings_for(kafka, folder, "together", args), args))
+    """Measure and report."""
+    args = parsed()
+    with tempfile.TemporaryDirectory(prefix="weir-bench-") as name, broker(args) as kafka:
+        train(Path(name), args.dataset)
+        found = {rows: Bench(kafka, Path(name), rows, args).run(args.repeats) for rows in args.rows}
+    name = "stream" if args.dataset == "synthetic" else f"stream-{args.dataset}"
+    plan = PLAN.format(traffic=PROTOCOL[args.dataset], skip=SKIP, repeats=args.repeats)
+    Report(
+        name=name,
+        title=f"Stream, stage by stage and end to end ({args.dataset}, broker {args.broker})",
+        protocol=plan,
+        tables=[table(found)],
+        plots=[plot(found)],
+        aims=aims(found[max(found)]) if args.dataset == "synthetic" else [],
+    ).finish(args)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from typing import Any
 # One BLAS thread, as in a worker; before numpy is imported, by this process or by its children.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from connectors.broker_kafka import missing_tools
-from connectors.broker_local import free_port
+from connectors.broker_kafka import kafka_broker, missing_tools
+from connectors.broker_local import free_port, local_broker
 from connectors.kafka_settings import KafkaSettings
 from connectors.topics import TopicAdmin
 from pipeline.settings import Settings, load_settings
@@ -152,24 +152,38 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def settings_for(kafka: KafkaSettings, folder: Path, prefix: str, **sections: dict[str, Any]) -> Settings:
-    """Return the settings of a stream with its topics made; `FOLDER/PREFIX.yaml` holds them for workers.
+@contextmanager
+def broker(args: argparse.Namespace) -> Iterator[KafkaSettings]:
+    """Run the broker that the command line asks for; what is deleted there leaves the disk soon."""
+    if args.broker == "local":
+        with local_broker() as kafka:
+            yield kafka
+    else:
+        with kafka_broker(properties={"log.segment.delete.delay.ms": "1000"}) as kafka:
+            yield kafka
+
+
+def settings_for(
+    kafka: KafkaSettings, folder: Path, prefix: str, *, config: str = "", **sections: dict[str, Any]
+) -> Settings:
+    """Return the settings of a stream with its topics made; `FOLDER/CONFIG.yaml` holds them for workers.
 
     One lane, `conn`, the model `bench` of `FOLDER/models`, alpha 1e-4; `sections` changes any of it.
+    `config` is `prefix` where left out: two of them may share the topics of one prefix.
     """
     given: dict[str, dict[str, Any]] = {
         "kafka": {"bootstrap_servers": kafka.servers},
         "topics": {"prefix": prefix, "lanes": 1},
         "features": {"feature_set": "conn"},
         "panel": {"models": "bench", "models_dir": str(folder / "models"), "alpha": 1e-4},
-        "worker": {"state_dir": str(folder / "state" / prefix), "session_timeout_s": 6},
+        "worker": {"state_dir": str(folder / "state" / (config or prefix)), "session_timeout_s": 6},
         "logging": {"level": "warning"},
     }
     for name, section in sections.items():
         given[name] = {**given.get(name, {}), **section}
     flat = {f"{name}.{key}": value for name, section in given.items() for key, value in section.items()}
     settings = load_settings(overrides=flat, env={})
-    (folder / f"{prefix}.yaml").write_text(settings.model_dump_json(exclude_defaults=True))
+    (folder / f"{config or prefix}.yaml").write_text(settings.model_dump_json(exclude_defaults=True))
     with TopicAdmin(kafka) as admin:
         admin.create(topic_specs(settings))
     return settings
@@ -207,6 +221,18 @@ class Running:
         """Resident memory now."""
         return self.metric("process_resident_memory_bytes") / 1e6
 
+    @property
+    def spent_s(self) -> float:
+        """CPU seconds of the process since it began, as the system says: asking costs it nothing."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(int(ticks) for ticks in fields[11:13]) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def peak_mb(self) -> float:
+        """The most resident memory so far."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(float(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM"))
+
     def wait_ready(self) -> None:
         """Return when the worker's group has given it lanes."""
         wait(lambda: _answers(f"http://127.0.0.1:{self.port}/ready"), "the worker is not ready", every_s=0.1)
@@ -236,10 +262,10 @@ def wait(done: Callable[[], bool], what: str, *, every_s: float = 0.05, within_s
 
 
 @contextmanager
-def worker(stage: str, folder: Path, prefix: str) -> Iterator[Running]:
+def worker(stage: str, folder: Path, config: str) -> Iterator[Running]:
     """Run a stage of the stream of `settings_for` from the log's beginning; it is stopped at the end."""
     port = free_port()
-    command = [*WEIR, "worker", stage, "--config", str(folder / f"{prefix}.yaml"), "--from", "earliest"]
+    command = [*WEIR, "worker", stage, "--config", str(folder / f"{config}.yaml"), "--from", "earliest"]
     process = subprocess.Popen([*command, "--set", f"worker.port={port}"], start_new_session=True)
     try:
         yield Running(process, port)
