@@ -20,3 +20,7 @@ class SourceError(ConnectorError):
 
 class BrokerError(ConnectorError):
     """A broker, or a topic on it, is not there or does not answer."""
+
+
+class RefusedError(BrokerError):
+    """A broker refuses this user; it will do so until a person changes something."""

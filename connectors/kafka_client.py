@@ -9,7 +9,7 @@ import kafka.errors
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.net.compat import KafkaNetClient
 
-from connectors.errors import BrokerError
+from connectors.errors import BrokerError, RefusedError
 from connectors.kafka_settings import KafkaSettings
 
 # Its warnings are repeated in our errors; without a handler Python prints them on stderr.
@@ -26,6 +26,13 @@ _ADVICE: dict[type[Exception], str] = {
     "raise its max.message.bytes or send fewer rows a message",
 }
 
+_REFUSALS = (
+    kafka.errors.SaslAuthenticationFailedError,
+    kafka.errors.TopicAuthorizationFailedError,
+    kafka.errors.GroupAuthorizationFailedError,
+)
+"""Answers that stay the same until a person changes something."""
+
 
 @contextmanager
 def broker_errors(settings: KafkaSettings, doing: str) -> Iterator[None]:
@@ -33,7 +40,12 @@ def broker_errors(settings: KafkaSettings, doing: str) -> Iterator[None]:
     try:
         yield
     except (kafka.errors.KafkaError, OSError) as error:
-        raise BrokerError(sentence(settings, doing, error)) from error
+        raise _told(settings, doing, error) from error
+
+
+def _told(settings: KafkaSettings, doing: str, error: BaseException) -> BrokerError:
+    kind = RefusedError if isinstance(error, _REFUSALS) else BrokerError
+    return kind(sentence(settings, doing, error))
 
 
 def sentence(settings: KafkaSettings, doing: str, error: BaseException) -> str:
@@ -107,7 +119,7 @@ def _connected(settings: KafkaSettings, kind: Callable[..., Any], options: dict[
         with causes.collected():
             return kind(kafka_client=network, **settings.client_options(), **options)
     except (kafka.errors.KafkaError, OSError) as error:
-        raise BrokerError(sentence(settings, "reach Kafka", causes.better(error))) from error
+        raise _told(settings, "reach Kafka", causes.better(error)) from error
     finally:
         if not causes.reached:
             for client in opened:

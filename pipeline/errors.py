@@ -5,6 +5,10 @@ class PipelineError(Exception):
     """The pipeline cannot do what it was asked."""
 
 
+class BusyError(PipelineError):
+    """Something else holds what is needed; it may let go of it."""
+
+
 class SettingsError(PipelineError):
     """Settings are wrong; the message lists every mistake with its dotted path."""
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from pipeline.errors import PipelineError
+from pipeline.errors import BusyError, PipelineError
 
 CLIENT_TIMEOUT_S = 5.0
 STOP_S = 0.1
@@ -145,8 +145,9 @@ def _bound(host: str, port: int, health: HealthServer) -> _Server:
         return _Server((host, port), health)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            why = "is in use; stop what listens there, or set worker.port to another (0 takes a free one)"
-        elif error.errno == errno.EACCES:
+            advice = "stop what listens there, or set worker.port to another (0 takes a free one)"
+            raise BusyError(f"health: port {port} on {host} is in use; {advice}") from error
+        if error.errno == errno.EACCES:
             why = "is not allowed for this user; set worker.port to 1024 or above"
         else:
             why = f"cannot be listened on ({error.strerror or error}); check worker.host and worker.port"

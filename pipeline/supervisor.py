@@ -15,11 +15,9 @@ from typing import IO
 import structlog
 
 from connectors.child import tied
+from pipeline.exit_codes import FAILED, NO_RESTART
 
 log = structlog.get_logger()
-
-NO_RESTART = frozenset({0, 1, 2, 78})
-"""Done, failed for a reason that a person must mend, wrong use, wrong configuration."""
 
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 HEALTHY_S = 60.0
@@ -109,7 +107,7 @@ class Supervisor:
                 continue
             if code in NO_RESTART:
                 log.error("child_ended", child=child.name, exit_code=code)
-                return code or 1
+                return code or FAILED
             self._schedule(child, code, now)
         return None
 

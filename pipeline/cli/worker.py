@@ -44,17 +44,20 @@ def worker(
     Start the same stage again, here or on another machine, and Kafka shares the lanes among its
     members. Nothing is lost when one is killed: the offset of a flow moves after its result is safe.
 
-    Exit codes: 0 after SIGTERM or Ctrl-C; 1 if it cannot start; 75 if input or output failed and a
-    supervisor should start it again; 78 if a person must act first.
+    Exit codes: 0 after SIGTERM or Ctrl-C; 75 if the broker is away, input or output failed or the
+    port is taken, so that a supervisor should start it again; 78 if a person must act first (missing
+    topics or models, wrong settings, a refused login); 2 for a wrong command line.
     """
-    settings = load_from(config, overrides, bootstrap_servers, prefix).settings
+    from pipeline.exit_codes import exit_codes
     from pipeline.logs import configure_logging
 
-    configure_logging(level=settings.logging.level, format=settings.logging.format, role=stage)
-    if stage != "all":
-        from pipeline.agents.app import run_worker
+    with exit_codes():
+        settings = load_from(config, overrides, bootstrap_servers, prefix).settings
+        configure_logging(level=settings.logging.level, format=settings.logging.format, role=stage)
+        if stage != "all":
+            from pipeline.agents.app import run_worker
 
-        run_worker(stage, settings, begin=begin)
+            run_worker(stage, settings, begin=begin)
     from pipeline.supervisor import Supervisor, counted_ports, worker_children
 
     options = _options(config, overrides, bootstrap_servers, prefix)

@@ -5,22 +5,28 @@ import json
 import re
 import shutil
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from brokers import conn_rows, fresh_topics
 from cases import MakeStream, Trained
 from stream import ROOT, Stream, stopped
 
 from connectors.broker_local import free_port
+from connectors.child import Child
 from connectors.kafka_reader import KafkaReader
 from connectors.kafka_settings import KafkaSettings
 from connectors.source_memory import MemorySource
 from connectors.topics import TopicAdmin
+from pipeline.exit_codes import AGAIN, CONFIG, WRONG_USE
 from pipeline.settings import load_settings
 from pipeline.topic_plan import topic_specs
 
@@ -32,23 +38,21 @@ AT_ONCE_S = 15.0
 Prefix = str
 
 
-def refused(args: list[str], said: str, code: int = 1) -> None:
+def refused(args: list[str], said: str, code: int = CONFIG) -> None:
     """Check that a worker ends soon, with its exit code and one sentence."""
     started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli.main", *args],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = weir_process(args)
     assert time.monotonic() - started < AT_ONCE_S
     assert code == done.returncode, done.stderr
     assert re.search(said, done.stderr), done.stderr
     assert "Traceback" not in done.stderr
     sentences = [line for line in done.stderr.splitlines() if line.startswith("weir: ")]
     assert len(sentences) == 1, done.stderr
+
+
+def weir_process(args: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline.cli.main", *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture
@@ -124,7 +128,7 @@ def test_a_broker_that_is_not_there_is_named(stage: str, models: Path) -> None:
     args = detect(nowhere, "p", models)
     args[1] = stage
 
-    refused(args, rf"no answer from Kafka at {nowhere.servers} .*start the broker")
+    refused(args, rf"no answer from Kafka at {nowhere.servers} .*start the broker", AGAIN)
 
 
 def test_missing_topics_are_named(broker: KafkaSettings, models: Path) -> None:
@@ -142,7 +146,91 @@ def test_a_used_port_is_named(local_broker: KafkaSettings, prefix: Prefix, model
         port = taken.getsockname()[1]
         args = [*detect(local_broker, prefix, models), "--set", f"worker.port={port}"]
 
-        refused(args, rf"port {port} on 127\.0\.0\.1 is in use; .*worker\.port")
+        refused(args, rf"port {port} on 127\.0\.0\.1 is in use; .*worker\.port", AGAIN)
+
+
+@pytest.mark.broker
+def test_a_state_folder_that_cannot_be_made_is_named(
+    local_broker: KafkaSettings, prefix: Prefix, models: Path
+) -> None:
+    """No restart gives a folder where a file stands."""
+    (models / "state").write_text("a file")
+
+    refused(detect(local_broker, prefix, models), r"models/state.*: Not a directory; .*write there")
+
+
+def test_a_refused_login_is_named(guarded_kafka: KafkaSettings, models: Path) -> None:
+    """Trying again would only lock the account."""
+    stranger = models.parent / "weir.yaml"
+    connection = guarded_kafka.model_dump(mode="json", exclude_defaults=True) | {"sasl_password": "wrong"}
+    stranger.write_text(yaml.safe_dump({"kafka": connection}))
+
+    refused(["worker", "features", "-c", str(stranger)], r"the broker refused the login; check user and")
+
+
+def test_a_wrong_command_line_is_no_failure_to_try_again() -> None:
+    """Usage errors keep their own code."""
+    done = weir_process(["worker", "featurs"])
+
+    assert (done.returncode, "'featurs' is not one of" in done.stderr) == (WRONG_USE, True)
+
+
+@pytest.mark.broker
+def test_workers_wait_for_a_broker_that_starts_after_them(
+    local_broker: KafkaSettings, prefix: Prefix, models: Path
+) -> None:
+    """At boot `weir worker all` may be first: its children end with 75 until there is a broker."""
+    port = free_port()
+    early = local_broker.model_copy(update={"bootstrap_servers": (f"127.0.0.1:{port}",)})
+    args = [sys.executable, "-m", "pipeline.cli.main", *detect(early, prefix, models)]
+    args[args.index("detect")] = "all"
+    log = models.parent / "all.log"
+
+    worker = Child(args, log, {"PYTHONPATH": str(ROOT)})
+    try:
+        wait_for(log, r'"exit_code": 75', 3)
+        with forwarded(port, local_broker.bootstrap_servers[0]):
+            wait_for(log, r"lanes_assigned", 3)
+    finally:
+        worker.stop(patience_s=25)
+
+    assert worker.ended() == 0
+
+
+def wait_for(log: Path, what: str, n_times: int, within_s: float = 60.0) -> None:
+    deadline = time.monotonic() + within_s
+    while len(re.findall(what, log.read_text())) < n_times:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+@contextmanager
+def forwarded(port: int, target: str) -> Iterator[None]:
+    """Let a port lead to a broker, as if it were up from now on."""
+    host, _, number = target.rpartition(":")
+
+    class Forward(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((host, int(number))) as onward:
+                back = threading.Thread(target=_pump, args=(onward, self.request), daemon=True)
+                back.start()
+                _pump(self.request, onward)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", port), Forward) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
 
 
 @pytest.mark.broker
