@@ -110,6 +110,72 @@ def _run(command: list[str], doing: str, timeout_s: float) -> str:
     return output
 
 
+class ApacheKafka:
+    """A broker with its data in a folder: killed, it can be started again on the same data and ports.
+
+    Parameters
+    ----------
+    folder : Path
+        For its data and its log; formatted here, so it must be new.
+    port : int, optional
+        Port to listen on, free where not given.
+    advertised_port : int, optional
+        Port that clients are told to use, where a proxy stands before the broker.
+    properties : mapping, optional
+        Lines of server.properties to add or to replace.
+
+    Raises
+    ------
+    BrokerError
+        If the port is in use, or the jars cannot be had.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        advertised_port: int | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        self.port = free_port() if port is None else check_port(port)
+        self.settings = KafkaSettings(bootstrap_servers=(f"{HOST}:{advertised_port or self.port}",))
+        self._folder = folder
+        classpath = f"{fetch_jars()}{os.sep}*"
+        config = _configure(folder, self.port, advertised_port or self.port, properties or {})
+        _format(folder, classpath, config)
+        self._command = [*_java(folder, classpath), "kafka.Kafka", str(config)]
+        self._child: Child | None = None
+
+    def start(self, timeout_s: float = 60.0) -> None:
+        """Return when the broker answers.
+
+        Raises
+        ------
+        BrokerError
+            If it does not, with its last words.
+        """
+        child = self.launch()
+        direct = KafkaSettings(bootstrap_servers=(f"{HOST}:{self.port}",))
+        wait_ready(direct, child.ended, child.log_tail, timeout_s)
+
+    def launch(self) -> Child:
+        """Start the process and return it at once, before it answers."""
+        self._child = Child(self._command, self._folder / "broker.log")
+        return self._child
+
+    def kill(self) -> None:
+        """End it with -9, as a power cut that spares the disk would."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGKILL)
+            self._child.stop()
+
+    def stop(self) -> None:
+        """End it as one should."""
+        if self._child is not None:
+            self._child.stop()
+
+
 @contextmanager
 def kafka_broker(
     port: int | None = None, *, properties: Mapping[str, str] | None = None, timeout_s: float = 60.0
@@ -130,19 +196,13 @@ def kafka_broker(
     BrokerError
         If the port is in use, the jars cannot be had, or the broker does not start.
     """
-    chosen = free_port() if port is None else check_port(port)
-    classpath = f"{fetch_jars()}{os.sep}*"
     with tempfile.TemporaryDirectory(prefix="weir-kafka-") as name:
-        folder = Path(name)
-        config = _configure(folder, chosen, properties or {})
-        _format(folder, classpath, config)
-        child = Child([*_java(folder, classpath), "kafka.Kafka", str(config)], folder / "broker.log")
+        broker = ApacheKafka(Path(name), port, properties=properties)
         try:
-            settings = KafkaSettings(bootstrap_servers=(f"{HOST}:{chosen}",))
-            wait_ready(settings, child.ended, child.log_tail, timeout_s)
-            yield settings
+            broker.start(timeout_s)
+            yield broker.settings
         finally:
-            child.stop()
+            broker.stop()
 
 
 def _java(folder: Path, classpath: str) -> list[str]:
@@ -158,7 +218,7 @@ _LOGGING = """Configuration:
 """
 
 
-def _configure(folder: Path, port: int, properties: Mapping[str, str]) -> Path:
+def _configure(folder: Path, port: int, advertised: int, properties: Mapping[str, str]) -> Path:
     controller = free_port()
     lines = {
         "process.roles": "broker,controller",
@@ -166,7 +226,7 @@ def _configure(folder: Path, port: int, properties: Mapping[str, str]) -> Path:
         "controller.quorum.voters": f"1@{HOST}:{controller}",
         "controller.listener.names": "CONTROLLER",
         "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{advertised}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": str(folder / "log"),
         # One broker: nothing to replicate to. No auto-creation: a missing topic is an error.

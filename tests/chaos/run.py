@@ -1,0 +1,146 @@
+"""Rounds of faults on real streams until there were enough; whatever is lost or differs is told.
+
+python tests/chaos/run.py --faults 1000 --seed 1
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+# One BLAS thread, as in a worker; before numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import poison
+from cluster import Cluster, kafka_cluster, local_cluster
+from faults import told
+from installation import HAS_INLINE
+from pages import write_page
+from reference import References
+from rounds import Plan, Result, Round
+from traffic import DATA, TRAFFIC
+
+FAULTS = 28
+"""In a round."""
+PACE_S = 1.9
+"""Seconds from one fault to the next, on average."""
+
+
+def main() -> int:
+    """Run what is missing; return 1 if anything was lost or differs."""
+    args = _arguments().parse_args()
+    state = args.state or Path(".chaos") / str(args.seed)
+    state.mkdir(parents=True, exist_ok=True)
+    rounds = state / "rounds.jsonl"
+    results = (
+        [Result(**json.loads(line)) for line in rounds.read_text().splitlines()] if rounds.exists() else []
+    )
+    with tempfile.TemporaryDirectory(prefix="weir-chaos-") as folder:
+        cluster = local_cluster() if args.broker == "local" else kafka_cluster(Path(folder) / "kafka")
+        with cluster as broker:
+            for plan in _plans(args, results):
+                results.append(_round(plan, broker, Path(folder), state))
+                with rounds.open("a") as file:
+                    file.write(json.dumps(asdict(results[-1])) + "\n")
+    if args.report:
+        write_page(args.report, results, args.seed)
+    return _sum_up(results)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--faults", type=int, default=1000, help="how many in all; earlier runs count")
+    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn")
+    parser.add_argument("--mode", choices=["two-hop", "inline", "both"], default="both")
+    parser.add_argument("--broker", choices=["kafka", "local"], default="kafka")
+    parser.add_argument("--state", type=Path, help="folder for results and models (default: .chaos/SEED)")
+    parser.add_argument("--round", type=int, help="only this round, again, whatever was done before")
+    parser.add_argument("--traffic", choices=sorted(TRAFFIC), help="only this")
+    parser.add_argument("--kind", choices=["plain", "poison", "segments"], help="only this kind of round")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the page about it")
+    return parser
+
+
+def _plans(args: argparse.Namespace, results: list[Result]) -> Iterator[Plan]:
+    """Yield rounds until there were enough faults."""
+    if args.round is not None:
+        yield _plan(args, args.round, FAULTS)
+        return
+    while (left := args.faults - sum(sum(result.faults.values()) for result in results)) > 0:
+        number = max((result.number for result in results), default=0) + 1
+        yield _plan(args, number, min(FAULTS, left))
+
+
+def _plan(args: argparse.Namespace, number: int, n_faults: int) -> Plan:
+    """Return what a round is; it follows from the seed and its number."""
+    rng = random.Random(f"{args.seed}/{number}")
+    kind = args.kind or ("poison" if number % 5 == 4 else "segments" if number % 5 == 2 else "plain")
+    names = ["synthetic", "synthetic", *(["unsw-conn", "nsl-kdd"] if DATA.is_dir() else [])]
+    traffic = args.traffic or {"poison": "fatal", "segments": "synthetic"}.get(kind) or rng.choice(names)
+    inline = {"two-hop": False, "inline": True, "both": number % 2 == 0}[args.mode]
+    return Plan(
+        number=number,
+        seed=args.seed,
+        kind=kind,
+        inline=inline and HAS_INLINE,
+        # Where the log is cut, its two parts have groups of their own.
+        grouping=kind != "segments" and rng.random() < 0.7,
+        traffic=traffic,
+        n_faults=n_faults,
+        span_s=n_faults * PACE_S,
+    )
+
+
+def _round(plan: Plan, cluster: Cluster, scratch: Path, state: Path) -> Result:
+    """Run a round and tell of it in a line; its folder is kept if something was wrong."""
+    models = state / "models"
+    poison.install(models)
+    TRAFFIC[plan.traffic].train(models)
+    folder = scratch / f"round-{plan.number}"
+    folder.mkdir()
+    round_ = Round(plan, cluster, folder, models, References(state / "references"))
+    result = round_.run()
+    print(_line(result, plan.seed), flush=True)
+    if result.problems:
+        kept = state / f"round-{plan.number}-{time.strftime('%H%M%S')}"
+        shutil.copytree(folder, kept)
+        print("\n".join([*(f"  {text}" for text in result.problems), f"  logs: {kept}"]), flush=True)
+    else:
+        round_.installation.drop()
+    shutil.rmtree(folder)
+    return result
+
+
+def _line(result: Result, seed: int) -> str:
+    faults = told([kind for kind, n in result.faults.items() for _ in range(n)])
+    return (
+        f"round {result.number} (seed {seed}, {result.told}): {sum(result.faults.values())} faults "
+        f"({faults}), {result.starts} starts, exit codes {result.codes}, {result.flows:,} flows, "
+        f"{result.alerts:,} alerts, {result.dead} dead, {result.lost} lost with the log, longest stillness "
+        f"{result.longest_still_s:.0f} s, settled in {result.settle_s:.0f} s, {result.seconds:.0f} s: "
+        f"{'FAILED' if result.problems else 'nothing lost'}"
+    )
+
+
+def _sum_up(results: list[Result]) -> int:
+    bad = [result.number for result in results if result.problems]
+    n_faults = sum(sum(result.faults.values()) for result in results)
+    flows, alerts = sum(result.flows for result in results), sum(result.alerts for result in results)
+    verdict = (
+        f"rounds {bad} lost or changed something"
+        if bad
+        else "nothing lost, no alert under a second id or body"
+    )
+    print(f"{len(results)} rounds, {n_faults} faults, {flows:,} flows, {alerts:,} alerts: {verdict}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
