@@ -14,16 +14,11 @@ FEATURE_SETS = {"synthetic": "conn", "nsl-kdd": "nsl-kdd"}
 SATURDAY = date(2026, 3, 7)
 DAY_US = 86_400_000_000
 
+_AGAIN = "where more are needed it is repeated with ids of its own and later times. One sensor, one lane."
 PROTOCOL = {
-    "synthetic": (
-        "Traffic: five working days of a generated office without attacks and a Saturday with every kind "
-        "of attack, 0.5 million flows; where more are needed the week is repeated with ids of its own and times "
-        "seven days later. One sensor, one lane."
-    ),
-    "nsl-kdd": (
-        "Traffic: the training part of NSL-KDD, 126 thousand flows; where more are needed it is repeated with "
-        "ids of its own and later times. One sensor, one lane."
-    ),
+    "synthetic": "Traffic: five working days of a generated office without attacks and a Saturday with every "
+    f"kind of attack, 0.5 million flows; {_AGAIN}",
+    "nsl-kdd": f"Traffic: the training part of NSL-KDD, 126 thousand flows; {_AGAIN}",
 }
 
 
