@@ -1,36 +1,49 @@
-"""How many rows a second the windows take: `python tests/bench/bench_windows.py [rows]`.
+"""Rows a CPU-second of the windows: `python tests/bench/bench_windows.py --help`."""
 
-Kinds of traffic, each in batches of 1,000 rows at the widths and capacity of `conn@1`:
-
-- site: 400 hosts and 2,000 servers, both zipf, eight ports; 10,000 flows a second;
-- uniform: 65,536 sources, destinations and ports at random: hardly a pair comes twice;
-- flood: a million distinct spoofed sources on one port, 100,000 flows a second: meets the capacity;
-- scan: one source over a million distinct destinations and ports.
-
-The floor, measured in the same run over the same rows, is one window that counts flows per source, with
-the sources already numbered: nothing to look up, nothing distinct. Each kind runs twice: memory that the
-system has never handed out is slow to get, and a worker meets it once. All but the start is CPU time: others
-may use the machine.
-"""
-
-import os
-import platform
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+from rig import Aim, Report, Table, arguments
+from traffic import Repeated
 
+from connectors.records import FAILED_STATES
+from pipeline.features import arrays
 from pipeline.features.window_kernels import compiled
 from pipeline.features.windows import Windows, WindowSpec
 
 Columns = dict[str, Any]
 Integers = npt.NDArray[np.int64]
 BATCH = 1_000
+WANTED = 1.5e6
+
+KINDS = ("office", "site", "uniform", "flood", "scan")
+WIDTHS = ((1, 10), (10, 60), (60, 600))
+"""Widths in seconds; the middle ones are those of `conn@1`."""
+
+PLAN = """All windows of `conn@1` over {rows:,} rows in batches of {batch:,}, CPU time of the one thread: two
+widths of eight counts (flows, bytes, failed flows, distinct destinations and ports by source; flows and
+distinct sources by destination; flows by pair). Median of {repeats} repeats.
+
+- office: the generated traffic that the stream is measured with, about one flow a second;
+- site: 400 hosts and 2,000 servers, both zipf, eight ports; 10,000 flows a second;
+- uniform: 65,536 sources, destinations and ports at random: hardly a pair comes twice; 10,000 a second;
+- flood: a million distinct spoofed sources on one port, 100,000 flows a second;
+- scan: one source over a million distinct destinations and ports, 100,000 flows a second.
+
+*cold*: a lane that has just begun, in a process that has not had the memory yet: tables grow, and pages are
+handed out for the first time, as once in the life of a worker. *warm*: the same over memory that was used and
+freed before. *steady*: the second half of the warm rows, when windows are full and tables have
+their size: a worker's every day. The floor is one window that counts flows per source, with the sources
+already numbered: nothing to look up, nothing distinct. A width of 600 s at these rates meets the
+capacity of 1,048,576 rows."""
 
 STARTED = """
 import time; began = time.perf_counter()
@@ -59,6 +72,28 @@ def zipf(n: int, hosts: int, rng: np.random.Generator) -> Integers:
 
 def traffic(kind: str, n: int) -> tuple[Integers, Columns]:
     """Return the number of each row's source, and all columns."""
+    return office(n) if kind == "office" else drawn(kind, n)
+
+
+def office(n: int) -> tuple[Integers, Columns]:
+    """Return generated traffic."""
+    chunks = Repeated("synthetic", n).chunks(rows=n)
+    rows = pa.Table.from_batches([chunk.rows for chunk in chunks]).combine_chunks().to_batches()[0]
+    src = arrays.addresses(rows, "src_ip")
+    _, numbers = np.unique(src.view("V16").ravel(), return_inverse=True)
+    return numbers.astype(np.int64), {
+        "sensor": np.zeros(n, np.int32),
+        "src": src,
+        "dst": arrays.addresses(rows, "dst_ip"),
+        "dst_port": arrays.ports(rows, "dst_port"),
+        "src_bytes": arrays.whole_numbers(rows, "src_bytes"),
+        "failed": arrays.equals(rows, "state", *FAILED_STATES),
+        "event_time_us": arrays.times_us(rows),
+    }
+
+
+def drawn(kind: str, n: int) -> tuple[Integers, Columns]:
+    """Return traffic of random hosts."""
     rng, rows = np.random.default_rng(7), np.arange(n)
     random = rng.integers(0, 65_536, (3, n))
     common = np.array([53, 443, 80, 22, 25, 123, 8080, 3306])
@@ -100,32 +135,49 @@ def floor(src: Integers, columns: Columns) -> None:
         tail = one_window(src, columns["event_time_us"], start, tail, flows, out)
 
 
-def windows(columns: Columns) -> tuple[float, int]:
-    """Run the windows over all rows; return the longest batch in seconds, and the bytes at the end."""
-    lane, longest = Windows(WindowSpec()), 0.0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of the windows over all rows."""
+
+    whole_s: float
+    second_half_s: float
+    longest_s: float  # batch
+    memory_mb: float
+
+
+def windows(columns: Columns, widths: tuple[int, ...]) -> Run:
+    """Run the windows over all rows."""
+    lane, spent = Windows(WindowSpec(widths_s=widths)), []
     for start in range(0, columns["sensor"].size, BATCH):
         batch = {name: column[start : start + BATCH] for name, column in columns.items()}
         began = time.thread_time()
         lane.update(sensors=["gate"], **batch)
-        longest = max(longest, time.thread_time() - began)
-    return longest, lane.memory_bytes
+        spent.append(time.thread_time() - began)
+    half = sum(spent[len(spent) // 2 :])
+    return Run(
+        whole_s=sum(spent), second_half_s=half, longest_s=max(spent), memory_mb=lane.memory_bytes / 1e6
+    )
 
 
-def seconds(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the CPU time that a run takes, and what it returns."""
+def cold(kind: str, n: int, widths: tuple[int, ...]) -> float:
+    """Return the seconds of a run in a process of its own."""
+    code = (
+        "import sys; sys.path[:0] = [sys.argv[1]]; import bench_windows as b; n = int(sys.argv[3]);"
+        "_, c = b.traffic(sys.argv[2], n); w = tuple(map(int, sys.argv[4].split(',')));"
+        "b.windows({k: v[:1] for k, v in c.items()}, w); print(b.windows(c, w).whole_s)"
+    )
+    arguments = [sys.path[0], kind, str(n), ",".join(map(str, widths))]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout)
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Return the CPU time that a run takes."""
     began = time.thread_time()
-    result = run()
-    return time.thread_time() - began, result
-
-
-def environment() -> str:
-    """Return what the figures depend on."""
-    cpu = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):  # noqa: PTH110 - one line
-        with open("/proc/cpuinfo") as file:  # noqa: PTH123
-            cpu = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), cpu)
-    versions = f"Python {platform.python_version()}, numpy {np.__version__}, numba {numba.__version__}"
-    return f"{cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {platform.system()}; {versions}"
+    run()
+    return time.thread_time() - began
 
 
 def started() -> float:
@@ -134,25 +186,77 @@ def started() -> float:
     return float(done.stdout)
 
 
-def main() -> None:
-    """Print a table."""
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000_000
-    print(environment())
-    print(f"import and first batch: {started():.2f} s (compiled code on disk: {started():.2f} s)")
-    print(f"{n:,} rows, batches of {BATCH:,}; million rows per CPU second")
-    titles = ("first", "again", "floor", "ratio")
-    print(f"{'traffic':8}", *(f"{title:>6}" for title in titles), " longest batch   memory")
-    for kind in ("site", "uniform", "flood", "scan"):
-        src, columns = traffic(kind, n)
-        floor(src[:BATCH], columns)  # compiles
-        first, again = (seconds(lambda: windows(columns)) for _ in range(2))  # noqa: B023 - run at once
-        least, _ = seconds(lambda: floor(src, columns))  # noqa: B023
-        longest, memory = again[1]
-        rates = [n / took / 1e6 for took in (first[0], again[0], least)]
-        print(
-            f"{kind:8} {rates[0]:6.2f} {rates[1]:6.2f} {rates[2]:6.1f} {rates[2] / rates[1]:6.1f}"
-            f" {longest * 1e3:11.0f} ms {memory / 1e6:5.0f} MB"
+def measure(kind: str, n: int, widths: Sequence[tuple[int, ...]], repeats: int) -> list[dict[str, Any]]:
+    """Return the figures of one kind of traffic, one entry for each pair of widths."""
+    src, columns = traffic(kind, n)
+    floor(src[:BATCH], columns)  # compiles
+    least_s = statistics.median(seconds(lambda: floor(src, columns)) for _ in range(repeats))
+    found = []
+    for pair in widths:
+        cold_s = statistics.median(cold(kind, n, pair) for _ in range(repeats))
+        windows(columns, pair)
+        warm = [windows(columns, pair) for _ in range(repeats)]
+        found.append(
+            {
+                "traffic": kind,
+                "widths": pair,
+                "cold": n / cold_s,
+                "warm": n / statistics.median(run.whole_s for run in warm),
+                "steady": n / 2 / statistics.median(run.second_half_s for run in warm),
+                "floor": n / least_s,
+                "longest_ms": 1e3 * statistics.median(run.longest_s for run in warm),
+                "memory_mb": warm[-1].memory_mb,
+            }
         )
+        print(found[-1], file=sys.stderr, flush=True)
+    return found
+
+
+def table(found: Sequence[dict[str, Any]]) -> Table:
+    """Return all figures."""
+    names = ("cold", "warm", "steady", "floor")
+    rows = [
+        [
+            each["traffic"],
+            ", ".join(f"{width} s" for width in each["widths"]),
+            *(f"{each[name] / 1e6:.2f}" for name in names),
+            f"{each['steady'] / each['floor']:.3f}",
+            each["longest_ms"],
+            each["memory_mb"],
+        ]
+        for each in found
+    ]
+    columns = ["traffic", "widths", *names, "steady of floor", "longest batch, ms", "memory, MB"]
+    note = f"Import and first batch take {started():.2f} s, with compiled code on disk."
+    return Table(title="Million rows a CPU-second", columns=columns, rows=rows, note=note)
+
+
+def aims(found: Sequence[dict[str, Any]]) -> list[Aim]:
+    """Return what is wanted of every kind of traffic, whatever the widths."""
+    told = []
+    for kind in dict.fromkeys(each["traffic"] for each in found):
+        worst = min((each for each in found if each["traffic"] == kind), key=lambda each: each["steady"])
+        what = f"windows, {kind}, worst of all widths"
+        told.append(Aim(what=what, wanted=WANTED, measured=worst["steady"], unit="rows/CPU-s"))
+    return told
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = arguments(__doc__)
+    parser.add_argument("--n", type=int, help="rows; default 3,000,000, 1,000,000 with --short")
+    args = parser.parse_args()
+    n, repeats = args.n or (1_000_000 if args.short else 3_000_000), 1 if args.short else 3
+    widths = WIDTHS[1:2] if args.short else WIDTHS
+    started()  # leaves compiled code on disk
+    found = [each for kind in KINDS for each in measure(kind, n, widths, repeats)]
+    Report(
+        name="windows",
+        title="Windows alone",
+        protocol=PLAN.format(rows=n, batch=BATCH, repeats=repeats),
+        tables=[table(found)],
+        aims=aims(found),
+    ).finish(args)
 
 
 if __name__ == "__main__":
