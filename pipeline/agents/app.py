@@ -1,12 +1,15 @@
 """One worker process: a Faust app with one agent, its metrics, its watchdog."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import faust
 import structlog
+from faust.transport.drivers.aiokafka import Producer
 from faust.types import TP, StreamT
+from mode.utils.queues import ThrowableQueue
 
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.publish import publish
@@ -16,6 +19,7 @@ from pipeline.agents.attempts import Attempts
 from pipeline.agents.carrier import EXIT_AGAIN, Carrier
 from pipeline.agents.detect import DetectRole
 from pipeline.agents.lane import Out, Role
+from pipeline.agents.memory import keep_freed_memory
 from pipeline.agents.meter import Meter
 from pipeline.agents.roles import Begin, build_role
 from pipeline.agents.security import broker_credentials
@@ -66,6 +70,7 @@ def run_worker(stage: str, settings: Settings, *, begin: Begin = "latest") -> No
     """
     if problems := conflicts(settings):
         raise PipelineError("; ".join(problems))
+    keep_freed_memory()
     role = build_role(stage, settings, begin=begin)
     _require_topics(role, settings)
     reader = KafkaReader(settings.kafka)
@@ -113,7 +118,6 @@ class _Worker:
         self._assignment = Assignment(metrics=self._metrics)
         if isinstance(role, DetectRole):
             self._metrics.set_models(role.card["models"])
-        self._app = _faust_app(role, settings)
         self._carrier = Carrier(
             role,
             reader,
@@ -122,6 +126,7 @@ class _Worker:
             Meter(role.name, self._metrics),
             lambda message: trial.survives(role.name, settings, message),
         )
+        self._app = _faust_app(role, settings, self._carrier.settled)
         self._look_reader = KafkaReader(settings.kafka)  # the watchdog's own: it runs in another thread
         self._watchdog = Watchdog(settings.worker.watchdog_s, self._look, exit_code=EXIT_AGAIN)
         self._wire()
@@ -168,10 +173,9 @@ class _Worker:
             assignment.set(mine)
             log.info("lanes_assigned", stage=self._role.name, lanes=sorted(mine))
 
-    async def _send(self, out: Out) -> None:
-        """Publish a message; returns when all replicas have it."""
-        sent = await self._app.producer.send(out.topic, out.key, out.value, out.partition, None, out.headers)
-        await sent
+    async def _send(self, out: Out) -> Awaitable[object]:
+        """Hand a message to the producer; what this returns is done when all replicas have it."""
+        return await self._app.producer.send(out.topic, out.key, out.value, out.partition, None, out.headers)
 
     def _look(self) -> tuple[int, Lags, frozenset[int]]:
         topic = self._role.input_topic
@@ -194,12 +198,61 @@ class _Worker:
         return [] if self._assignment.joined else [f"group {self._role.group} has assigned no lanes yet"]
 
 
-def _faust_app(role: Role, settings: Settings) -> faust.App:
+class _Buffer(ThrowableQueue[Any]):
+    """Holds messages until the agent takes them; when it is full, whoever brings one waits.
+
+    Faust's own buffer has the lanes paused at four fifths of its size, and while all lanes of a
+    worker are paused its fetcher sleeps for a second: two thirds of the time in a worker of one lane.
+    """
+
+    pressure_high_ratio = 0.5  # of the size divided by this lanes are paused: never
+
+
+class _Producer(Producer):
+    """Faust flushes its producer before each commit, but does not ask what became of the messages."""
+
+    settled: Callable[[], Awaitable[None]]
+
+    async def flush(self) -> None:
+        await self.settled()
+        await super().flush()
+
+
+class _App(faust.App):
+    """Faust with our buffer, and with commits that wait until all is durable.
+
+    Parameters
+    ----------
+    settled : callable
+        Returns when everything handed to the producer is durable; raises if that failed.
+    """
+
+    def __init__(self, *args: Any, settled: Callable[[], Awaitable[None]], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._settled = settled
+
+    def _new_producer(self) -> _Producer:
+        producer = _Producer(self.transport, loop=self.loop, beacon=self.beacon)
+        producer.settled = self._settled
+        return producer
+
+    def FlowControlQueue(  # noqa: N802 Faust's name
+        self, maxsize: int | None = None, *, clear_on_resume: bool = False
+    ) -> _Buffer:
+        return _Buffer(
+            maxsize=maxsize or self.conf.stream_buffer_maxsize,
+            flow_control=self.flow_control,
+            clear_on_resume=clear_on_resume,
+        )
+
+
+def _faust_app(role: Role, settings: Settings, settled: Callable[[], Awaitable[None]]) -> faust.App:
     """Return the app; every setting that differs from the default has its reason in ARCHITECTURE.md."""
     worker = settings.worker
     bootstrap = settings.kafka.bootstrap_servers
-    return faust.App(
+    return _App(
         role.group,
+        settled=settled,
         broker=[f"kafka://{server}" for server in bootstrap],
         broker_credentials=broker_credentials(settings.kafka),
         broker_session_timeout=worker.session_timeout_s,

@@ -1,22 +1,23 @@
-"""The loop that all three agents share: restore, skip, try, process, publish, and only then move on.
+"""The loop that all three agents share: restore, skip, try, process, publish.
 
-At least once: an offset is committed after everything that its message gave is durable. Whatever
-cannot be made durable ends the process before the offset moves; the restart repeats the message,
-and the journal makes the repeat cost nothing.
+At least once: an offset is committed after everything that its message gave is durable (`settled`).
+Whatever cannot be made durable ends the process before the offset moves; the restart repeats the
+message, and the journal makes the repeat cost nothing.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import structlog
 
 from connectors.errors import ConnectorError
 from connectors.kafka_reader import KafkaReader, Message
 from pipeline.agents.attempts import Attempts
-from pipeline.agents.lane import Lane, Out, Role, Step
+from pipeline.agents.lane import Lane, Role
 from pipeline.agents.meter import Meter
+from pipeline.agents.outbox import Outbox, Send
 from pipeline.errors import PipelineError
 
 log = structlog.get_logger()
@@ -25,9 +26,6 @@ EXIT_AGAIN = 75
 """EX_TEMPFAIL: input or output failed; a supervisor should start the process again."""
 EXIT_CONFIG = 78
 """EX_CONFIG: starting again will not help; a person has to read the message."""
-
-Send = Callable[[Out], Awaitable[None]]
-"""Returns when the message is durable; raises if it cannot be."""
 
 
 class Carrier:
@@ -40,7 +38,7 @@ class Carrier:
     reader : KafkaReader
         Group-less reader, used by one thread at a time, for the journal and for re-reading.
     send : Send
-        Publishes one message durably.
+        Publishes one message.
     attempts : Attempts
         Counts of the processes that died over a message.
     meter : Meter
@@ -63,7 +61,7 @@ class Carrier:
     ) -> None:
         self._role = role
         self._reader = reader
-        self._send = send
+        self._outbox = Outbox(send, self._failed)
         self._attempts = attempts
         self._meter = meter
         self._trial = trial
@@ -78,8 +76,12 @@ class Carrier:
         self._lanes.clear()
         self._next.clear()
 
+    async def settled(self) -> None:
+        """Return when all that was carried so far is durable: an offset may move only after this."""
+        await self._outbox.settled()
+
     async def carry(self, message: Message) -> None:
-        """Take one message; returns when all it gave is durable. Ends the process where it cannot."""
+        """Take one message and hand over what it gives. Ends the process where it cannot."""
         try:
             await self._carry(message)
         except (PipelineError, ConnectorError) as error:
@@ -87,6 +89,10 @@ class Carrier:
             self._end(EXIT_AGAIN if again else EXIT_CONFIG, "worker_stopped", message, error)
         except BaseException as error:  # noqa: BLE001 - what escapes an agent, cancelled too, is committed
             self._end(EXIT_AGAIN, "worker_failed", message, error)
+
+    def _failed(self, error: BaseException) -> None:
+        log.error("worker_failed", stage=self._role.name, error=str(error), kind=type(error).__name__)
+        self._exit(EXIT_AGAIN)
 
     def _end(self, code: int, event: str, message: Message, error: BaseException) -> None:
         where = f"{message.topic}/{message.partition}/{message.offset}"
@@ -108,6 +114,7 @@ class Carrier:
             await self._catch_up(partition, expected, message.offset)
 
     async def _restore(self, partition: int, upto: int) -> None:
+        await self.settled()  # what is on its way belongs to the journal
         restored = await asyncio.to_thread(self._role.restore, self._reader, partition, upto)
         for incident in restored.incidents:
             log.error("incident", kind=incident.kind, detail=incident.detail)
@@ -150,22 +157,19 @@ class Carrier:
         self.beats += 1
 
     async def _answer(self, lane: Lane, message: Message, poison: str) -> None:
-        """Publish what a message gives; it is done when all of that is durable."""
+        """Process a message, or set it aside, and hand over what that gives."""
         started = time.monotonic()
         if poison:
             log.error("poison_message", stage=self._role.name, partition=message.partition, why=poison)
         step = lane.refuse(message, "poison", poison) if poison else lane.process(message)
-        await self._publish(step)
+
+        def durable() -> None:
+            self._meter.step(step.tally, time.monotonic() - started, message.timestamp_ms)
+
+        await self._outbox.put(step.outs, durable)
         lane.done = message.offset
-        self._meter.step(step.tally, time.monotonic() - started, message.timestamp_ms)
         if step.broken:
             self._lanes.pop(message.partition, None)
-
-    async def _publish(self, step: Step) -> None:
-        if len(step.outs) == 1:
-            await self._send(step.outs[0])
-        elif step.outs:
-            await asyncio.gather(*(self._send(out) for out in step.outs))
 
 
 def _advance(messages: Iterator[Message]) -> Message | None:

@@ -37,7 +37,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """All that one input message gives: published, and durable, before its offset moves."""
+    """All that one input message gives: durable before its offset moves."""
 
     outs: tuple[Out, ...] = ()
     tally: Tally = field(default_factory=Tally)
@@ -72,7 +72,7 @@ class Lane(Protocol):
     """One partition's state. Everything it decides follows from the log alone."""
 
     done: int
-    """Input offset of the last message whose output is durable: up to here messages only warm."""
+    """Input offset of the last message whose output is published: up to here messages only warm."""
 
     def warm(self, message: Message) -> None:
         """Take `message` into the state again, without publishing."""

@@ -1,11 +1,12 @@
 """Workers of any stage over a log in memory, which die when a test wants it, and a small panel."""
 
 import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
 
 import numpy as np
 from conn_flows import conn_rows
-from memory_log import MemoryLog
+from memory_log import MemoryLog, durable
 
 from connectors.topics import Topics
 from detectors.base import Detector
@@ -45,12 +46,13 @@ class LaneWorker:
             exit_process=_killed,
         )
 
-    async def _send(self, out: Out) -> None:
+    async def _send(self, out: Out) -> Awaitable[object]:
         if self._left is not None:
             self._left -= 1
             if self._left < 0:
                 raise DiedError
         self._log.append(out.topic, out.partition or 0, out.value, out.headers, out.key)
+        return durable()
 
     def run(self, committed: int = 0) -> bool:
         """Carry everything from `committed` on; return whether the worker lived through it."""

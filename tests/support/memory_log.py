@@ -1,5 +1,6 @@
 """A log in memory with the reading interface of `connectors.kafka_reader.KafkaReader`."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -71,3 +72,10 @@ class MemoryLog:
 
     def committed(self, group: str, topic: str) -> dict[int, int]:  # noqa: ARG002 the interface
         return {}
+
+
+def durable() -> "asyncio.Future[None]":
+    """Return what a producer gives for a message that is written at once."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    return future

@@ -1,7 +1,7 @@
 """The features stage: one answer a message, and a lane that comes back from its journal bit for bit."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ import pytest
 from conn_flows import FLUSH, conn_rows, flows_message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_log import MemoryLog
+from memory_log import MemoryLog, durable
 
 from connectors.dead_letters import DeadLetter
 from connectors.topics import Topics
@@ -48,12 +48,13 @@ class Worker:
             exit_process=_killed,
         )
 
-    async def _send(self, out: Out) -> None:
+    async def _send(self, out: Out) -> Awaitable[object]:
         if self._left is not None:
             self._left -= 1
             if self._left < 0:
                 raise DiedError
         self._log.append(out.topic, out.partition or 0, out.value, out.headers, out.key)
+        return durable()
 
     def run(self, committed: int) -> None:
         """Carry everything from `committed` on."""
@@ -171,14 +172,15 @@ def test_a_rebalance_while_catching_up_changes_nothing(folder: Path, forgets_at:
     for message in log.messages(FEATURES)[:3]:
         short.append(FEATURES, 0, message.value or b"", list(message.headers))
     worker = Worker(short, folder)
-    publish = worker.carrier._send
+    publish = worker.carrier._outbox._send
 
-    async def forgetful(out: Out) -> None:
-        await publish(out)
+    async def forgetful(out: Out) -> Awaitable[object]:
+        durable = await publish(out)
         if len(short.messages(FEATURES)) == 4 + forgets_at:
             worker.carrier.forget()
+        return durable
 
-    worker.carrier._send = forgetful
+    worker.carrier._outbox._send = forgetful
     worker.run(8)
 
     assert rows_of(log).equals(rows_of(short))
