@@ -11,6 +11,9 @@ MAX_VALUE_BYTES = 4 * 1024 * 1024
 """Longer values are cut, which the detail says: a dead letter must always fit its topic."""
 MAX_DETAIL = 1000
 
+REDRIVEN = "weir-redriven"
+"""Header of a message that holds what was a dead letter: its id."""
+
 _REQUIRED = ("weir-id", "weir-stage", "weir-reason")
 
 

@@ -1,4 +1,4 @@
-"""`weir dead-letters`: what could not be read or judged, and why."""
+"""`weir dead-letters`: what could not be read or judged, why, and how it comes back."""
 
 import json
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader
 from connectors.topics import Topics
 from pipeline.cli.options import examples, settings_options
+from pipeline.cli.redrive import STAGES, redrive
 from pipeline.errors import PipelineError
 from pipeline.hexdump import printable, readable
 from pipeline.settings import Settings
@@ -19,10 +20,17 @@ from pipeline.settings import Settings
 
 @click.group(
     "dead-letters",
-    epilog=examples("weir dead-letters list --stage ingest", "weir dead-letters show a9b47b1b2d"),
+    epilog=examples(
+        "weir dead-letters list --stage ingest",
+        "weir dead-letters show a9b47b1b2d",
+        "weir dead-letters redrive --stage features --reason too_many_rows",
+    ),
 )
 def dead_letters() -> None:
-    """List or show what could not be read or judged."""
+    """List or show what could not be read or judged, or bring it back."""
+
+
+dead_letters.add_command(redrive)
 
 
 @dead_letters.command(
@@ -33,9 +41,7 @@ def dead_letters() -> None:
         "weir dead-letters list --limit 0 --json",
     ),
 )
-@click.option(
-    "--stage", type=click.Choice(["ingest", "features", "detect", "alerts"]), help="Of this stage only."
-)
+@click.option("--stage", type=click.Choice(STAGES), help="Of this stage only.")
 @click.option("--reason", help="With this reason only.")
 @click.option(
     "--limit", type=click.IntRange(0), default=50, show_default=True, help="The newest N; 0 shows all."

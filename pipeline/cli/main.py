@@ -33,7 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("pipeline.cli.replay:replay", "Send a dataset or synthetic traffic into the stream."),
     "worker": ("pipeline.cli.worker:worker", "Run a worker: features, detect, alerts or all."),
     "alerts": ("pipeline.cli.alerts:alerts", "Follow the alerts."),
-    "dead-letters": ("pipeline.cli.dead_letters:dead_letters", "List or show what could not be judged."),
+    "dead-letters": (
+        "pipeline.cli.dead_letters:dead_letters",
+        "List, show or redrive what was not judged.",
+    ),
     "lint": ("pipeline.cli.lint:lint", "Check a settings file; show every mistake at once."),
     "config": ("pipeline.cli.config:config", "Show the settings and where each came from."),
     "doctor": ("pipeline.cli.doctor:doctor", "Check broker, topics, models and folders."),

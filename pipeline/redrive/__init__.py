@@ -1,0 +1,1 @@
+"""Dead letters brought back into the stream, each flow once, under its own id."""
