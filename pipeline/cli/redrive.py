@@ -1,6 +1,5 @@
 """`weir dead-letters redrive`: what was rejected wrongly comes back into the stream."""
 
-import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +85,7 @@ def redrive(
     selection = Selection(stage=stage, reason=reason, ids=ids, since_ms=_ms(since), until_ms=_ms(until))
     source = _source(dataset, data, part, sensor)
     redriven = Redrive(settings, selection, source)
-    sys.exit(_tell(redriven, reason, go=go))
+    click.get_current_context().exit(_tell(redriven, reason, go=go))
 
 
 def _source(dataset: str | None, data: Path | None, part: str | None, sensor: str | None) -> Source | None:
