@@ -2,10 +2,11 @@
 
     load = Load(n_sources=10_000, rate=1000.0, lanes=4)
     load.batch(7)                      # the eighth message's rows, always the same ones
-    write(kafka, Topics("p"), load, 10_000_000, behind=Behind(kafka, [flows, detections]))
+    behind = Behind(kafka, [flows, features, detections])
+    write(kafka, Topics("p"), load.messages(10_000_000), room=Room(behind, ahead=500))
 
 A message of 4,000 rows takes 0.6 ms of one core to make, whatever the number of sources.
-`write` brings messages into the log and, with a `Behind`, stays a bounded number of messages ahead
+`write` brings messages into the log and, with a `Room`, stays a bounded number of messages ahead
 of the workers and deletes what they have answered; with a broker run with `SMALL_DISK`
 (`kafka_broker(properties=SMALL_DISK)`) 10^8 flows pass through a few gigabytes of disk.
 """
@@ -45,6 +46,7 @@ POOL = 1 << 16
 OUTLIER_BYTES = 1 << 50
 OUTLIER_S = 1e7
 
+TRIM_S = 2.0
 _MAX_FLYING = 16
 _KINDS = (  # service, protocol, port, share, median bytes sent and received
     ("dns", "udp", 53, 0.40, 60.0, 140.0),
@@ -243,6 +245,8 @@ class Behind:
         self._admin = admin(kafka)
         self._lanes = sorted(self._consumer.partitions_for_topic(self._answers))
         self._base = self._ends()
+        self.n_answered = 0
+        """What `answered` returned last, for other threads."""
 
     def _ends(self) -> dict[int, int]:
         found = self._consumer.end_offsets([TopicPartition(self._answers, lane) for lane in self._lanes])
@@ -250,7 +254,8 @@ class Behind:
 
     def answered(self) -> int:
         """Return how many messages have been answered since this was made."""
-        return sum(self._ends().values()) - sum(self._base.values())
+        self.n_answered = sum(self._ends().values()) - sum(self._base.values())
+        return self.n_answered
 
     def trim(self) -> None:
         """Delete from all topics but the last what is answered, save the last `keep` messages of a lane."""
@@ -271,27 +276,25 @@ def write(
     topics: Topics,
     messages: Iterator[FlowsMessage],
     *,
-    behind: Behind | None = None,
-    ahead: int = 500,
+    room: "Room | None" = None,
     progress: Callable[[int], None] = lambda _n_flows: None,
 ) -> int:
     """Bring messages into the flows topic; return how many flows, all of them durable.
 
     Parameters
     ----------
-    behind : Behind, optional
-        Of workers that run and had answered everything before: never more than `ahead` messages
-        are written before them, and what they have done is deleted.
+    room : Room, optional
+        Makes the writer wait for the workers; without it, it goes as fast as the broker takes it.
     progress : callable
         Told about every second how many flows are written.
     """
     client: Any = producer(kafka, max_request_size=MAX_MESSAGE_BYTES)
     flying: deque[Any] = deque()
-    room = _Room(behind, ahead)
     n_flows, told = 0, time.monotonic()
     try:
         for number, message in enumerate(messages):
-            room.wait(number)
+            if room is not None:
+                room.wait(number)
             where = {"headers": message.headers, "partition": message.lane}
             flying.append(client.send(topics.flows, message.value, **where))
             n_flows += message.rows
@@ -311,21 +314,30 @@ def _land(flying: deque[Any], most: int) -> None:
         flying.popleft().get(timeout=60)
 
 
-class _Room:
-    """Makes a writer wait for the workers, and cleans up behind them meanwhile."""
+class Room:
+    """Makes a writer wait for the workers, and cleans up behind them meanwhile.
 
-    def __init__(self, behind: Behind | None, ahead: int) -> None:
+    Parameters
+    ----------
+    behind : Behind
+        Of workers that run and had answered everything before.
+    ahead : int
+        How many messages may be written before them.
+    answered : callable, optional
+        Asked in place of `behind.answered`.
+    """
+
+    def __init__(self, behind: Behind, ahead: int, answered: Callable[[], int] | None = None) -> None:
         self._behind = behind
+        self._answered = answered or behind.answered
         self._ahead = self._upto = ahead
         self._trimmed = time.monotonic()
 
     def wait(self, number: int) -> None:
         """Return when message `number` may be written."""
-        if self._behind is None:
-            return
         while number >= self._upto:
-            self._upto = self._ahead + self._behind.answered()
-            if time.monotonic() - self._trimmed > 2.0:
+            self._upto = self._ahead + self._answered()
+            if time.monotonic() - self._trimmed > TRIM_S:
                 self._behind.trim()
                 self._trimmed = time.monotonic()
             if number >= self._upto:

@@ -8,7 +8,7 @@ import pytest
 from brokers import made_topics
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from load import Behind, FlowsMessage, Load, with_outliers, write
+from load import Behind, FlowsMessage, Load, Room, with_outliers, write
 
 from connectors.kafka_client import producer
 from connectors.kafka_reader import KafkaReader
@@ -75,7 +75,7 @@ def test_writer_waits_for_the_workers_and_deletes_behind_them(apache_kafka: Kafk
     behind = Behind(apache_kafka, [topics.flows, topics.dead_letters], keep=3)
     messages = Load(rows=10).messages(180)
     writer = threading.Thread(
-        target=write, args=(apache_kafka, topics, messages), kwargs={"behind": behind, "ahead": 10}
+        target=write, args=(apache_kafka, topics, messages), kwargs={"room": Room(behind, ahead=10)}
     )
     answers = producer(apache_kafka)
     with KafkaReader(apache_kafka) as reader:
