@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SEEDS ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format bench docs figures kafka clean
+.PHONY: help install demo test test-fast lint format bench performance peers docs figures kafka clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,8 +46,19 @@ format: $(VENV)/.installed-dev ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## short benchmarks, environment and ratios printed
-	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+bench: $(VENV)/.installed-dev $(VENV)-peers/.installed ## short benchmarks, environment and ratios printed
+	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench --short || exit 1; done
+
+performance: $(VENV)/.installed-dev $(VENV)-peers/.installed ## long benchmarks, into docs/performance.md
+	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench --results docs/performance || exit 1; done
+	$(BIN)/python tests/bench/report.py docs/performance docs/performance.md
+
+peers: $(VENV)-peers/.installed ## what weir is measured beside, in an environment of its own
+
+$(VENV)-peers/.installed: tests/bench/peers/requirements.txt
+	test -x $(VENV)-peers/bin/python || $(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	touch $@
 
 figures: $(VENV)/.installed-dev ## detection quality on the public datasets (WEIR_DATA), into docs/figures.md
 	$(BIN)/weir figures --seeds $(SEEDS) --out docs
@@ -59,4 +70,4 @@ kafka: install ## run Apache Kafka on a loopback port, in the foreground
 	$(BIN)/python -m connectors.broker_kafka --port 9092
 
 clean: ## remove the virtual environment and all caches
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -33,6 +33,9 @@ FLOORED = {"features": "flows", "detect": "features", "inline": "flows"}
 """Stage -> the topic that its floors decode."""
 INLINE = "inline" in FeatureSettings.model_fields
 
+WAYS = {"two hops": ("alerts", "detect", "features"), **({"inline": ("alerts", "detect")} if INLINE else {})}
+"""Way from flow to alert -> its workers, the one that begins last."""
+
 Legs = dict[str, list[Leg]]
 """What was measured -> one leg a repeat."""
 
@@ -61,33 +64,34 @@ class Bench:
         self._set = FEATURE_SETS[args.dataset]
         self._n = args.flows.get(rows, min(args.flows.values())) // rows
         self._skip = max(2, round(self._n * SKIP))
-        self._source = Repeated(args.dataset, self._n * rows)
+        self.source = Repeated(args.dataset, self._n * rows)
         self._prefix = f"rows{rows}"
         self.legs: Legs = defaultdict(list)
 
     def run(self, repeats: int) -> Legs:
         """Measure everything."""
-        with self._log(self._prefix) as log:
+        with self.log(self._prefix) as log:
             tell(f"{self._rows} rows a message: {self._n * self._rows:,} flows")
-            feed(log.settings, self._source)
+            feed(log.settings, self.source)
             for _ in range(repeats):
                 self._floors(log.flows, "flows")
                 self._alone(log, "features")
                 self._floors(log.features, "features")
                 self._alone(log, "detect")
-                log.clear()
-                self._drained(log, "two hops", ("alerts", "detect", "features"))
-                log.clear()
-                if INLINE:
-                    self._drained(log, "inline", ("alerts", "detect"))
-                    log.clear()
-        self._live("two hops", ("alerts", "detect", "features"))
-        if INLINE:
-            self._live("inline", ("alerts", "detect"))
+                self.whole(log)
+        for way, stages in WAYS.items():
+            self._live(way, stages)
         return self.legs
 
+    def whole(self, log: Log) -> None:
+        """Measure the stream from end to end, each way from a log without any outputs, and leave it so."""
+        log.clear()
+        for way, stages in WAYS.items():
+            self.drained(log, way, stages)
+            log.clear()
+
     @contextmanager
-    def _log(self, prefix: str) -> Iterator[Log]:
+    def log(self, prefix: str) -> Iterator[Log]:
         """Make the topics of a prefix; `PREFIX inline` is a second configuration of it."""
         sections = {"writer": {"rows": self._rows, "linger_s": 60.0}}
         if INLINE:
@@ -119,7 +123,7 @@ class Bench:
             watched = log.watch(stage, running)
             self._keep(stage, log.run([watched], skip=self._skip, target=self._n)[0])
 
-    def _drained(self, log: Log, way: str, stages: Sequence[str]) -> None:
+    def drained(self, log: Log, way: str, stages: Sequence[str]) -> None:
         """Start the workers against the stream, the first stage last; all of the flows are there."""
         with ExitStack() as stack:
             watched = self._started(log, way, stages, stack)
@@ -147,13 +151,13 @@ class Bench:
 
     def _live(self, way: str, stages: Sequence[str]) -> None:
         """Write the flows while the workers run: first a few that warm them up, then the others."""
-        with self._log(f"live{self._rows}") as log, ExitStack() as stack:
+        with self.log(f"live{self._rows}") as log, ExitStack() as stack:
             watched = self._started(log, way, stages, stack)
             base = watched["detect"].base
-            feed(log.settings, self._source, limit=self._skip * self._rows)
+            feed(log.settings, self.source, limit=self._skip * self._rows)
             self._settled(log, base)
             first, spent_s = log.count(log.flows), sum(each.running.spent_s for each in watched.values())
-            feed(log.settings, self._source)
+            feed(log.settings, self.source)
             self._settled(log, base)
             cpu_s = sum(each.running.spent_s for each in watched.values()) - spent_s
             ended = log.written_s(log.detections, log.count(log.detections) - 1)

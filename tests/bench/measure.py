@@ -54,6 +54,7 @@ class Watched:
 
     def look(self, count: int, skip: int, target: int) -> bool:
         """Note where the span begins and ends; return whether it has ended."""
+        self.running.check()
         count -= self.base
         if self.began is None and count >= skip:
             self.began, self.began_cpu_s = count, self.running.spent_s

@@ -235,7 +235,22 @@ class Running:
 
     def wait_ready(self) -> None:
         """Return when the worker's group has given it lanes."""
-        wait(lambda: _answers(f"http://127.0.0.1:{self.port}/ready"), "the worker is not ready", every_s=0.1)
+        wait(self._is_ready, "the worker is not ready", every_s=0.1)
+
+    def _is_ready(self) -> bool:
+        self.check()
+        return _answers(f"http://127.0.0.1:{self.port}/ready")
+
+    def check(self) -> None:
+        """Do nothing while the process lives.
+
+        Raises
+        ------
+        RuntimeError
+            If it has ended: waiting for it would be in vain.
+        """
+        if (code := self.process.poll()) is not None:
+            raise RuntimeError(f"worker {self.process.args} has ended with {code}; see its output above")
 
 
 def _answers(url: str) -> bool:
