@@ -4,8 +4,10 @@ Normal running is silent at info, apart from starting and stopping. Bind what id
 once: ``with bound_contextvars(topic=..., partition=..., offset=...)``.
 """
 
+import io
 import logging
 import os
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -81,6 +83,26 @@ def _route_libraries(renderer: list[Any]) -> None:
     logging.captureWarnings(capture=True)
 
 
+class _Stderr(io.RawIOBase):
+    """File descriptor 2, on which every write succeeds.
+
+    A line that cannot be written, because the disk is full or the reader of a pipe has gone, is
+    dropped. An error here would escape wherever something is logged, also where a worker ends itself
+    and must not go on.
+    """
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write what can be written."""
+        with suppress(OSError):
+            os.write(STDERR, data)
+        return memoryview(data).nbytes
+
+
 def _stderr() -> TextIO:
     """Return file descriptor 2 as a stream that writes a line at once, so that processes do not mix lines."""
-    return open(STDERR, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
+    raw = io.BufferedWriter(_Stderr())
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)

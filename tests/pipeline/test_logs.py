@@ -2,15 +2,20 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
+from pipeline.agents.carrier import EXIT_AGAIN
 from pipeline.logs import configure_logging
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +103,50 @@ def test_lines_reach_descriptor_two_though_the_streams_are_captured() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert json.loads(done.stderr)["event"] == "worker_started"
+
+
+FULL_DISK = """
+import asyncio, resource, sys
+from pathlib import Path
+from lane_workers import CONN_SET, TOPICS
+from memory_log import MemoryLog
+from pipeline.agents.attempts import Attempts
+from pipeline.agents.carrier import Carrier
+from pipeline.agents.features import FeaturesRole
+from pipeline.agents.meter import Meter
+from pipeline.logs import configure_logging
+from pipeline.metrics import Metrics
+
+configure_logging(format="json")
+log, role = MemoryLog(), FeaturesRole(CONN_SET, TOPICS, max_rows=10)
+log.append(role.input_topic, 0, b"", [], None)
+attempts = Attempts(Path(sys.argv[1]))
+carrier = Carrier(role, log, None, attempts, Meter("features", Metrics()), lambda _: True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+asyncio.run(carrier.carry(next(iter(log.messages(role.input_topic)))))
+"""
+
+
+def test_a_full_disk_ends_a_worker_whose_log_is_full_too(tmp_path: Path) -> None:
+    """It cannot say why, and must not live on: Faust would commit the message that it could not take."""
+    script = tmp_path / "worker.py"
+    script.write_text(FULL_DISK)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])}
+    with (tmp_path / "log").open("w") as log:
+        done = subprocess.run(
+            [sys.executable, str(script), str(tmp_path)], stderr=log, env=env, check=False, timeout=60
+        )
+
+    assert done.returncode == EXIT_AGAIN
+    assert "worker_failed" not in (tmp_path / "log").read_text()
+
+
+def test_a_line_that_nobody_reads_is_no_error() -> None:
+    """The reader of our standard error has gone."""
+    script = "from pipeline.logs import *; configure_logging(); structlog.get_logger().error('lost')"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", script], stderr=writer, check=False, timeout=60, cwd=ROOT)
+    os.close(writer)
+
+    assert done.returncode == 0
