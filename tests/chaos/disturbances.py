@@ -16,8 +16,12 @@ from poison import fatal_message, victim
 PROXY_WEATHER = {"net-hold": "hold", "net-drop": "drop", "net-delay": "delay", "net-reset": "reset"}
 
 _LOST = re.compile(r"flows\.v1/(\d+): offsets (\d+) to (\d+) left the log")
+AFTERMATH_S = 30.0
+"""How long after an outage a client may find out that it cannot go on."""
 BEHIND = 6
 """Flows messages that must wait unread in a lane before its log is cut."""
+PATIENCE_S = 40.0
+"""How long they are waited for; half as long if one lane has enough of them."""
 
 
 class Disturber:
@@ -99,6 +103,7 @@ class Disturber:
 
     def _disk(self, fault: Fault) -> None:
         if worker := self._worker(fault):
+            self._rough([worker], fault.for_s)
             worker.fill_disk(full=True)
             pid = worker.pid
             self._later(fault.for_s, lambda: worker.pid == pid and worker.fill_disk(full=False))
@@ -106,6 +111,8 @@ class Disturber:
     def _join(self, fault: Fault) -> None:
         stages = self._installation.stages
         stage = stages[int(fault.pick * len(stages))]
+        if self._cutting is not None and stage == stages[0]:
+            stage = stages[-1]  # it would read what is about to be cut
         self._n_joined += 1
         joiner = self._joiner(stage, self._n_joined)
         self.members.append(joiner)
@@ -133,14 +140,21 @@ class Disturber:
     def _broker(self, fault: Fault) -> None:
         broker = self._cluster.broker
         assert broker is not None
+        self._rough(self.members, fault.for_s)
         broker.kill()
         self._later(fault.for_s, lambda: broker.launch() and None)
 
     def _network(self, fault: Fault) -> None:
         proxy = self._cluster.proxy
         assert proxy is not None
+        self._rough(self.members, fault.for_s)
         proxy.set(PROXY_WEATHER[fault.kind])  # type: ignore[arg-type]
         self._later(fault.for_s, lambda: proxy.set("fair"))
+
+    @staticmethod
+    def _rough(members: Sequence[Member], for_s: float) -> None:
+        for member in members:
+            member.rough_until = time.monotonic() + for_s + AFTERMATH_S
 
     def _later(self, after_s: float, heal: Callable[[], object]) -> None:
         self._healing.append((time.monotonic() + after_s, heal))  # type: ignore[arg-type]
@@ -171,9 +185,10 @@ class Disturber:
             done[lane] = max(done.get(lane, -1), message.number("weir-flows-offset"))
         ends = {lane: end for (kind, lane), end in books.ends().items() if kind == "flows"}
         behind = {lane: end - done.get(lane, -1) - 1 for lane, end in ends.items()}
-        if min(behind.values()) < BEHIND and time.monotonic() - (self._cutting or 0) < 15:
-            return
         cuts = {lane: done[lane] + 1 + n // 2 for lane, n in behind.items() if n >= BEHIND and lane in done}
+        waited_s = time.monotonic() - (self._cutting or 0)
+        if len(cuts) < len(ends) and waited_s < PATIENCE_S / (2 if cuts else 1):
+            return
         admin = KafkaAdminClient(bootstrap_servers=self._installation.direct.servers)
         try:
             admin.delete_records(

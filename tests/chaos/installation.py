@@ -120,6 +120,6 @@ class Installation:
             admin.delete(mine)
 
 
-def is_settled(books: Books, alerts_lag: int, lost: Collection[Place] = ()) -> bool:
+def is_settled(books: Books, alerts_lag: float, lost: Collection[Place] = ()) -> bool:
     """Whether every flows message is answered, and every answer went through the alerts stage."""
     return bool(books.messages["flows"]) and not books.unanswered(lost) and alerts_lag == 0

@@ -150,12 +150,15 @@ class Ledger(threading.Thread):
             self._read()
             return self.books
 
-    def lag(self, group: str, kind: str) -> int:
-        """Return how many messages of a kind a group has not committed."""
+    def lag(self, group: str, kind: str) -> float:
+        """Return how many messages of a kind a group has not committed; inf while nobody can say."""
         with self._lock:
-            committed = self._committed().get(group, {})
-            self._read()
-            ends = self._ends()
+            try:
+                committed = self._committed().get(group, {})
+                self._read()
+                ends = self._ends()
+            except (kafka.errors.KafkaError, OSError):
+                return float("inf")
         return sum(end - committed.get(at, 0) for at, end in ends.items() if at[0] == kind)
 
     def _read(self, most_s: float = 5.0) -> None:

@@ -10,8 +10,12 @@ from connectors.child import Child
 
 AGAIN = 75
 """Exit code that asks to be started again."""
+GAVE_UP = 1
+"""Exit code of a client library that gave up; a supervisor starts that again, too."""
 PAUSE_S = 0.5
 """Between a death and the next start."""
+_ENDED_WHEN_ASKED = (0, -signal.SIGTERM)
+"""Cleanly, or so early that nothing had begun."""
 STOP_S = 25.0
 """What a process may take to end after SIGTERM before it is killed: TimeoutStopSec of systemd."""
 
@@ -53,6 +57,7 @@ class Member:
         self.wanted = True  # otherwise it is not started again
         self.is_done = False  # a connector that has sent everything
         self.is_frozen = False
+        self.rough_until = 0.0  # until then its clients may give up, which ends it with 1
         self.starts = 0
         self.codes: list[int] = []
         self.problems: list[str] = []
@@ -90,8 +95,12 @@ class Member:
         self._due = now + PAUSE_S
         if self.role == "connector":
             self.is_done = code == 0
-        elif code not in self._explained and not (asked and code == 0):
+        elif not self._is_explained(code, asked=asked, now=now):
             self.problems.append(f"{self.name} ended with {code}: {self.last_words()}")
+
+    def _is_explained(self, code: int, *, asked: bool, now: float) -> bool:
+        gave_up = code == GAVE_UP and now < self.rough_until
+        return code in self._explained or gave_up or (asked and code in _ENDED_WHEN_ASKED)
 
     def kill(self) -> None:
         """Kill it with -9."""

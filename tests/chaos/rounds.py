@@ -39,12 +39,13 @@ class Plan:
     traffic: str
     n_faults: int
     span_s: float
+    without: frozenset[str] = frozenset()  # kinds of faults
 
     def faults(self, impossible: frozenset[str]) -> list[Fault]:
         """Return its faults in order of time."""
         rng = random.Random(f"{self.seed}/{self.number}/faults")
         extra = [self.kind] if self.kind != "plain" else []
-        return draw(rng, n=self.n_faults, span_s=self.span_s, without=impossible, extra=extra)
+        return draw(rng, n=self.n_faults, span_s=self.span_s, without=impossible | self.without, extra=extra)
 
     @property
     def told(self) -> str:
@@ -185,6 +186,8 @@ class Round:
             reasons=REASONS if self.plan.kind == "poison" else frozenset(),
         )
         result.problems += [p for member in disturber.members for p in member.problems]
+        if self.plan.kind == "segments" and not disturber.deleted:
+            result.problems.append("fault: no lane had enough unread flows for its log to be cut")
         result.problems += problems(books, expected)
         result.longest_still_s = longest_still_s(books)
         if result.longest_still_s > STILL_S:

@@ -20,7 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import poison
 from cluster import Cluster, kafka_cluster, local_cluster
-from faults import told
+from faults import WEIGHTS, told
 from installation import HAS_INLINE
 from pages import write_page
 from reference import References
@@ -64,6 +64,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--round", type=int, help="only this round, again, whatever was done before")
     parser.add_argument("--traffic", choices=sorted(TRAFFIC), help="only this")
     parser.add_argument("--kind", choices=["plain", "poison", "segments"], help="only this kind of round")
+    parser.add_argument("--only", choices=sorted(WEIGHTS), nargs="+", default=[], help="only these faults")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the page about it")
     return parser
 
@@ -94,6 +95,7 @@ def _plan(args: argparse.Namespace, number: int, n_faults: int) -> Plan:
         grouping=kind != "segments" and rng.random() < 0.7,
         traffic=traffic,
         n_faults=n_faults,
+        without=frozenset(WEIGHTS) - set(args.only) if args.only else frozenset(),
         span_s=n_faults * PACE_S,
     )
 
