@@ -27,8 +27,8 @@ from pipeline.errors import PipelineError
 from pipeline.feed import Sent, feed
 from pipeline.quantities import quantity
 from pipeline.settings import Settings, load_settings
-from pipeline.supervisor import STAGES, WEIR, Supervisor, worker_children
-from pipeline.topic_plan import topic_specs
+from pipeline.supervisor import WEIR, Supervisor, worker_children
+from pipeline.topic_plan import stages, topic_specs
 
 TRAINING_DAYS = 3
 FIT_ROWS = 50_000
@@ -134,8 +134,9 @@ class Demo:
         self._say("Starting the features, detect and alerts workers")
         config = self._folder / "weir.yaml"
         config.write_text(settings.model_dump_json(exclude_defaults=True))  # JSON is YAML
-        ports = [free_port() for _ in STAGES]
-        children = worker_children("earliest", ["--config", str(config)], ports)
+        chosen = stages(settings)
+        ports = [free_port() for _ in chosen]
+        children = worker_children(chosen, "earliest", ["--config", str(config)], ports)
         supervisor = Supervisor(children, log=self._folder / "workers.log")
         thread = threading.Thread(target=supervisor.run, name="workers", daemon=True)
         thread.start()

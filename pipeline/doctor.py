@@ -13,9 +13,7 @@ from connectors.topics import TopicAdmin, TopicSpec
 from detectors.errors import DetectorError
 from pipeline.errors import PipelineError
 from pipeline.settings import Settings
-from pipeline.topic_plan import conflicts, hours, too_short, topic_specs
-
-WORKERS = ("features", "detect", "alerts")
+from pipeline.topic_plan import conflicts, hours, stages, too_short, topic_specs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +74,7 @@ def _topic(spec: TopicSpec, partitions: int | None) -> Finding:
 
 def _retention(specs: list[TopicSpec], kept: dict[str, float]) -> Iterator[Finding]:
     """Yield on the journals: features and detections must outlive the flows that they tell of."""
-    flows, *journals = (spec.name for spec in specs[:3])
+    flows, *journals = (spec.name for spec in specs[:-2])  # what follows are alerts and dead letters
     for journal in journals:
         if flows in kept and journal in kept:
             found = f"{journal} keeps {hours(kept[journal])}, flows {hours(kept[flows])}"
@@ -127,7 +125,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     host, first = settings.worker.host, settings.worker.port
     if not first:
         return
-    for index, worker in enumerate(WORKERS):
+    for index, worker in enumerate(stages(settings)):
         yield _port(host, first + index, worker)
 
 

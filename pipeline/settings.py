@@ -101,6 +101,11 @@ class FeatureSettings(Section):
     """What the models see of a flow."""
 
     feature_set: Name = Field(default="conn", description="Feature set computed by the features workers.")
+    inline: bool = Field(
+        default=False,
+        description="Features and verdicts in one process, without a features topic: detect workers read "
+        "flows. For one panel; several panels share the features of one features stage.",
+    )
     max_message_rows: int = Field(
         default=16_000,
         ge=1,

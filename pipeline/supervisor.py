@@ -132,19 +132,21 @@ class Supervisor:
                     child.process.wait()
 
 
-def worker_children(begin: str, options: Sequence[str], ports: Sequence[int | None]) -> list[Child]:
+def worker_children(
+    stages: Sequence[str], begin: str, options: Sequence[str], ports: Sequence[int | None]
+) -> list[Child]:
     """Return one child a stage, each with a metrics port of its own."""
     return [
         Child(
             stage, [*WEIR, "worker", stage, *options, "--from", begin, "--set", f"worker.port={_shown(port)}"]
         )
-        for stage, port in zip(STAGES, ports, strict=True)
+        for stage, port in zip(stages, ports, strict=True)
     ]
 
 
-def counted_ports(port: int | None) -> list[int | None]:
+def counted_ports(port: int | None, stages: Sequence[str]) -> list[int | None]:
     """Return a metrics port a stage: the configured one and those after it, or all free ones, or none."""
-    return [port + index if port else port for index in range(len(STAGES))]
+    return [port + index if port else port for index in range(len(stages))]
 
 
 def _shown(port: int | None) -> str:

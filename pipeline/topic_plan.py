@@ -10,6 +10,11 @@ from pipeline.settings import Settings
 MS_PER_HOUR = 3_600_000
 
 
+def stages(settings: Settings) -> tuple[str, ...]:
+    """Return the stages that an installation runs, each a worker process or several."""
+    return ("detect", "alerts") if settings.features.inline else ("features", "detect", "alerts")
+
+
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """Return the topics of the configured feature set and panel, in the order of a flow's way."""
     planned = settings.topics
@@ -25,9 +30,10 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
 
     features = topics.features(settings.features.feature_set)
     detections = topics.detections(settings.panel.name)
+    hop = [] if settings.features.inline else [spec(features, planned.lanes, planned.features_retention_h)]
     return [
         spec(topics.flows, planned.lanes, planned.flows_retention_h),
-        spec(features, planned.lanes, planned.features_retention_h),
+        *hop,
         spec(detections, planned.lanes, planned.detections_retention_h),
         # One partition each: few messages, and their readers want one order.
         spec(topics.alerts, 1, planned.alerts_retention_h),

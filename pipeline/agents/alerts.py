@@ -1,7 +1,7 @@
 """The alerts stage: verdicts in, grouped and worded alerts out."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -98,6 +98,7 @@ class AlertsRole:
     """The alerts stage of one panel."""
 
     name = STAGE
+    models: Sequence[Mapping[str, str]] = ()
 
     def __init__(self, panel: str, topics: Topics, grouping: GroupingSettings) -> None:
         self.topics = topics
@@ -108,6 +109,10 @@ class AlertsRole:
         self.journals: tuple[str, ...] = (self.input_topic,)
         self.lane_topics: tuple[str, ...] = (self.input_topic,)
         self.topics_used: tuple[str, ...] = (self.input_topic, topics.alerts, topics.dead_letters)
+
+    def first_marks(self, reader: KafkaReader) -> list[Out]:  # noqa: ARG002 the protocol's name
+        """Return nothing: this stage begins with the log."""
+        return []
 
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
         """Read back to the beginning of the bucket that is open before `upto`."""

@@ -17,7 +17,6 @@ from connectors.topics import TopicAdmin
 from pipeline.agents import trial
 from pipeline.agents.attempts import Attempts
 from pipeline.agents.carrier import EXIT_AGAIN, Carrier
-from pipeline.agents.detect import DetectRole
 from pipeline.agents.lane import Out, Role
 from pipeline.agents.memory import keep_freed_memory
 from pipeline.agents.meter import Meter
@@ -75,8 +74,7 @@ def run_worker(stage: str, settings: Settings, *, begin: Begin = "latest") -> No
     _require_topics(role, settings)
     reader = KafkaReader(settings.kafka)
     worker = _Worker(role, reader, settings)
-    if isinstance(role, DetectRole):
-        _write_first_marks(role, reader, settings)
+    _write_first_marks(role, reader, settings)
     worker.run()
 
 
@@ -101,11 +99,11 @@ def _require_topics(role: Role, settings: Settings) -> None:
             )
 
 
-def _write_first_marks(role: DetectRole, reader: KafkaReader, settings: Settings) -> None:
+def _write_first_marks(role: Role, reader: KafkaReader, settings: Settings) -> None:
     marks = role.first_marks(reader)
     if marks:
         publish(settings.kafka, [(out.topic, out.partition, out.value, out.headers) for out in marks])
-        log.info("panel_begins", panel=role.card["name"], lanes=len(marks))
+        log.info("panel_begins", group=role.group, lanes=len(marks))
 
 
 class _Worker:
@@ -116,8 +114,7 @@ class _Worker:
         self._settings = settings
         self._metrics = Metrics()
         self._assignment = Assignment(metrics=self._metrics)
-        if isinstance(role, DetectRole):
-            self._metrics.set_models(role.card["models"])
+        self._metrics.set_models(role.models)
         self._carrier = Carrier(
             role,
             reader,

@@ -1,5 +1,7 @@
 """The detect stage: features in, verdicts out."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
@@ -9,7 +11,7 @@ from connectors.kafka_reader import KafkaReader, Message
 from connectors.topics import Topics
 from connectors.wire import decode, encode
 from pipeline.agents.journal import journal_tail
-from pipeline.agents.lane import Incident, Out, Restored, Step, Tally, lost
+from pipeline.agents.lane import Incident, Out, Restored, Role, Step, Tally, lost
 from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.agents.packing import packed
 from pipeline.errors import FeatureSetError, JournalError
@@ -19,6 +21,29 @@ from pipeline.messages import DetectionsHeaders, FeaturesHeaders
 from pipeline.verdict import FLAGGED
 
 STAGE = "detect"
+
+NO_FLAGGED = encode(pa.RecordBatch.from_pylist([], schema=FLAGGED))
+"""The body of a detections message without flagged rows."""
+
+NO_FEATURES = -1
+"""`input_offset` of a verdict that was made from flows directly: no features message has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """The verdict on some features, and the message that carries it."""
+
+    verdict: Verdict
+    value: bytes
+
+    def tally(self, headers: FeaturesHeaders) -> Tally:
+        """Return what the metrics count."""
+        return Tally(
+            rows=self.verdict.n_scored,
+            flagged=self.verdict.flagged.num_rows,
+            histogram=self.verdict.histogram,
+            clock_us=headers.clock_end_us,
+        )
 
 
 class DetectLane:
@@ -53,21 +78,14 @@ class DetectLane:
     def _answer(self, message: Message, headers: FeaturesHeaders) -> Step:
         self._role.agree(headers)
         try:
-            rows = self._role.no_rows if not headers.rows else decode(message.value)
-            verdict = self._role.judge.judge(rows, headers.clock_us)
-            value = packed(verdict.flagged)
+            rows = decode(message.value) if headers.rows else self._role.no_rows
+            ruling = self._role.rule(rows, headers)
         except RecordError as error:
             return self._refuse(message, headers, error.reason, error.detail)
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             return self._refuse(message, headers, "failed", f"{type(error).__name__}: {error}")
         self._answered = headers.flows_offset
-        tally = Tally(
-            rows=verdict.n_scored,
-            flagged=verdict.flagged.num_rows,
-            histogram=verdict.histogram,
-            clock_us=headers.clock_end_us,
-        )
-        return Step(outs=(self._out(message, headers, verdict, value),), tally=tally)
+        return Step(outs=(self._out(message, headers, ruling),), tally=ruling.tally(headers))
 
     def refuse(self, message: Message, reason: str, detail: str) -> Step:
         """Dead-letter a features message whole and answer with no rows."""
@@ -75,31 +93,18 @@ class DetectLane:
 
     def _refuse(self, message: Message, headers: FeaturesHeaders, reason: str, detail: str) -> Step:
         letter = whole_letter(message, STAGE, reason, detail)
-        nothing = self._role.judge.judge(self._role.no_rows, headers.clock_us)
+        ruling = self._role.rule(self._role.no_rows, headers)
         self._answered = headers.flows_offset
-        out = self._out(message, headers, nothing, encode(nothing.flagged), dead=letter.rows)
+        out = self._out(message, headers, ruling, dead=letter.rows)
         outs = (letter_out(letter, self._role.topics), out)
         return Step(outs=outs, tally=Tally(dead={reason: letter.rows}, clock_us=headers.clock_end_us))
 
-    def _out(
-        self, message: Message, headers: FeaturesHeaders, verdict: Verdict, value: bytes, dead: int = 0
-    ) -> Out:
-        answer = DetectionsHeaders(
-            panel=self._role.card,
-            rows=verdict.n_scored,
-            flagged=verdict.flagged.num_rows,
-            input_offset=message.offset,
-            flows_offset=headers.flows_offset,
-            clock_us=headers.clock_us,
-            clock_end_us=headers.clock_end_us,
-            histogram=verdict.histogram,
-            dead=headers.dead + dead,
-            flush=headers.flush,
-        )
+    def _out(self, message: Message, headers: FeaturesHeaders, ruling: Ruling, dead: int = 0) -> Out:
+        answer = self._role.headers(headers, ruling.verdict, input_offset=message.offset, dead=dead)
         return Out(
             topic=self._role.output_topic,
             partition=self._partition,
-            value=value,
+            value=ruling.value,
             headers=answer.to_kafka(),
         )
 
@@ -120,6 +125,7 @@ class DetectRole:
         self.judge = judge
         self.topics = topics
         self.card = judge.panel.card()
+        self.models: Sequence[Mapping[str, str]] = self.card["models"]
         self.input_topic = topics.features(feature_set.name)
         self.output_topic = topics.detections(judge.panel.name)
         self.group = f"{topics.prefix}-detect-{judge.panel.name}"
@@ -129,7 +135,35 @@ class DetectRole:
         self.topics_used: tuple[str, ...] = (*self.lane_topics, topics.dead_letters)
         self.no_rows = pa.RecordBatch.from_pylist([], schema=feature_set.schema)
         self._feature_set = feature_set
-        self._begin = begin
+        self.begin = begin
+
+    def rule(self, rows: pa.RecordBatch, headers: FeaturesHeaders) -> Ruling:
+        """Return the verdict on the features of one message.
+
+        Raises
+        ------
+        RecordError
+            If the flagged rows do not fit a message.
+        """
+        verdict = self.judge.judge(rows, headers.clock_us)
+        return Ruling(verdict, packed(verdict.flagged))
+
+    def headers(
+        self, headers: FeaturesHeaders, verdict: Verdict, *, input_offset: int, dead: int
+    ) -> DetectionsHeaders:
+        """Return what a detections message says of itself; `dead` rows have died at this stage."""
+        return DetectionsHeaders(
+            panel=self.card,
+            rows=verdict.n_scored,
+            flagged=verdict.flagged.num_rows,
+            input_offset=input_offset,
+            flows_offset=headers.flows_offset,
+            clock_us=headers.clock_us,
+            clock_end_us=headers.clock_end_us,
+            histogram=verdict.histogram,
+            dead=headers.dead + dead,
+            flush=headers.flush,
+        )
 
     def agree(self, headers: FeaturesHeaders) -> None:
         """Refuse features of another set: the models would read other columns.
@@ -151,14 +185,13 @@ class DetectRole:
 
         It fixes where the panel begins, whatever happens before its first verdict.
         """
-        outputs, inputs = reader.offsets(self.output_topic), reader.offsets(self.input_topic)
-        committed = reader.committed(self.group, self.input_topic)
-        fresh = [p for p, (_, end) in outputs.items() if not end and p not in committed]
-        return [self._first_mark(reader, partition, *inputs[partition]) for partition in sorted(fresh)]
+        inputs = reader.offsets(self.input_topic)
+        fresh = fresh_lanes(reader, self)
+        return [self._first_mark(reader, partition, *inputs[partition]) for partition in fresh]
 
     def _first_mark(self, reader: KafkaReader, partition: int, begin: int, end: int) -> Out:
         input_offset, flows_offset, clock_us = begin - 1, -1, 0
-        if self._begin == "latest" and end > begin:
+        if self.begin == "latest" and end > begin:
             input_offset = end - 1
             tail = journal_tail(reader, self.input_topic, partition, FeaturesHeaders.from_kafka)
             if tail:
@@ -173,8 +206,7 @@ class DetectRole:
             clock_end_us=clock_us,
             begins=True,
         )
-        empty = encode(pa.RecordBatch.from_pylist([], schema=FLAGGED))
-        return Out(topic=self.output_topic, partition=partition, value=empty, headers=mark.to_kafka())
+        return Out(topic=self.output_topic, partition=partition, value=NO_FLAGGED, headers=mark.to_kafka())
 
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
         """Go on behind the last message of the lane's journal."""
@@ -189,18 +221,14 @@ class DetectRole:
                 "delete the detections topic as well, or use another prefix or panel name"
             )
         done = journal.input_offset
-        incidents = (lost(self.input_topic, partition, done + 1, begin),) if done + 1 < begin else ()
+        is_gap = done + 1 < begin and done != NO_FEATURES
+        incidents = (lost(self.input_topic, partition, done + 1, begin),) if is_gap else ()
         lane = DetectLane(self, partition, done=done, answered=journal.flows_offset)
         return Restored(lane=lane, start=max(begin, done + 1), incidents=incidents)
 
     def _journal(self, reader: KafkaReader, partition: int) -> DetectionsHeaders | None:
-        """Return the journal's furthest entry; of several first marks the earliest counts."""
         tail = journal_tail(reader, self.output_topic, partition, DetectionsHeaders.from_kafka)
-        entries = [entry for _, entry in tail]
-        answers = [entry for entry in entries if not entry.begins]
-        if answers:
-            return max(answers, key=lambda entry: entry.input_offset)
-        return min(entries, key=lambda entry: entry.input_offset, default=None)
+        return furthest([entry for _, entry in tail])
 
     def _without_journal(self, partition: int, begin: int, upto: int) -> Restored:
         detail = (
@@ -214,3 +242,18 @@ class DetectRole:
     def try_out(self, message: Message) -> None:
         """Judge `message`."""
         DetectLane(self, message.partition, done=-1, answered=-1).process(message)
+
+
+def fresh_lanes(reader: KafkaReader, role: Role) -> list[int]:
+    """Return the lanes that a panel has never read: nothing answered, nothing committed."""
+    (output,) = role.journals[-1:]
+    committed = reader.committed(role.group, role.input_topic)
+    return sorted(p for p, (_, end) in reader.offsets(output).items() if not end and p not in committed)
+
+
+def furthest(entries: Sequence[DetectionsHeaders]) -> DetectionsHeaders | None:
+    """Return the journal entry that is furthest on; of several first marks the earliest counts."""
+    answers = [entry for entry in entries if not entry.begins]
+    if answers:
+        return max(answers, key=lambda entry: entry.flows_offset)
+    return min(entries, key=lambda entry: entry.input_offset, default=None)

@@ -1,8 +1,10 @@
 """The features stage: flows in, the numbers that the models see out."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,20 @@ MARKS = 64
 """Sources whose positions a lane remembers; the one silent for longest is forgotten first."""
 
 
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Generic[Value]):
+    """What the windows make of one flows message."""
+
+    headers: FeaturesHeaders
+    value: Value
+    letters: tuple[Out, ...]
+    tally: Tally
+    broken: bool = False  # the windows have seen what they should not have: rebuild them
+
+
 @dataclass(frozen=True, slots=True)
 class _Before:
     """The lane as it was before a flows message."""
@@ -37,34 +53,49 @@ class _Before:
     marks: dict[str, int]
 
 
-class FeaturesLane:
-    """The windows of one lane, and the journal that brings them back.
+class FlowsLane(Generic[Value]):
+    """The windows of one lane: an answer for each flows message, in order.
 
-    The journal is the lane's partition of the features topic: one message for each flows message,
-    in order, each saying from where the windows can be rebuilt that are open after it.
+    Parameters
+    ----------
+    role : FeaturesRole
+        What to compute.
+    partition : int
+        The lane.
+    finish : callable
+        Makes the value of an answer from the features; may raise `RecordError`, which sets the
+        message aside.
+    done : int
+        Flows offset of the last message that has its answer.
+    journal : FeaturesHeaders, optional
+        Of that answer: from where the windows can be rebuilt that are open after it.
     """
 
     def __init__(
-        self, role: "FeaturesRole", partition: int, *, done: int = -1, journal: FeaturesHeaders | None = None
+        self,
+        role: "FeaturesRole",
+        finish: Callable[[pa.RecordBatch], Value],
+        *,
+        done: int = -1,
+        journal: FeaturesHeaders | None = None,
     ) -> None:
         low = journal.low if journal else Low(offset=done + 1, clock_us=0, seq=0)
         self._resume = _Before(low, dict(journal.marks) if journal else {})
-        self.done = done
         self._role = role
-        self._partition = partition
+        self._finish = finish
         self._features = LaneFeatures(role.feature_set, clock_us=low.clock_us, seq=low.seq)
         self._marks = dict(self._resume.marks)
         self._skipped = list(journal.skipped) if journal else []
         self._open = LowMark[_Before]()
 
     def warm(self, message: Message) -> None:
-        """Take a message whose features are already published into the windows again."""
+        """Take a message that has its answer into the windows again."""
         if message.offset not in self._skipped:
             with suppress(RecordError):  # it is in the dead letters, and took no place in the windows
                 self._take(message, Tally())
 
-    def process(self, message: Message) -> Step:
-        """Return the features message of a flows message, and the dead letters of its bad rows."""
+    def answer(self, message: Message) -> Answer[Value]:
+        """Return the features of a flows message, and the dead letters of its bad rows."""
         clock_us = self._features.clock_us
         tally = Tally()
         try:
@@ -74,23 +105,21 @@ class FeaturesLane:
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             return self._undone(message, "failed", f"{type(error).__name__}: {error}", clock_us)
         try:
-            value = packed(rows) if rows.num_rows else self._role.no_rows_value
+            value = self._finish(rows)
         except RecordError as error:
             return self._undone(message, error.reason, error.detail, clock_us)
         self._settle()
-        dead = sum(tally.dead.values())
-        out = self._out(
+        headers = self._headers(
             message,
             clock_us,
             n_rows=rows.num_rows,
-            value=value,
-            dead=dead,
+            dead=sum(tally.dead.values()),
             repeated=tally.repeated,
             flush=flush,
         )
-        return Step(outs=(*letters, out), tally=tally)
+        return Answer(headers=headers, value=value, letters=letters, tally=tally)
 
-    def refuse(self, message: Message, reason: str, detail: str) -> Step:
+    def refuse(self, message: Message, reason: str, detail: str) -> Answer[Value]:
         """Dead-letter a message whole; the windows never see it, now or after a restart."""
         self._skipped.append(message.offset)
         return self._whole(message, reason, detail)
@@ -145,19 +174,18 @@ class FeaturesLane:
         while len(self._marks) > MARKS:
             del self._marks[next(iter(self._marks))]
 
-    def _out(
+    def _headers(
         self,
         message: Message,
         clock_us: int,
         *,
         n_rows: int = 0,
-        value: bytes | None = None,
         dead: int = 0,
         repeated: int = 0,
         flush: bool = False,
         clock_end_us: int | None = None,
-    ) -> Out:
-        headers = FeaturesHeaders(
+    ) -> FeaturesHeaders:
+        return FeaturesHeaders(
             feature_set=self._role.feature_set.id,
             rows=n_rows,
             flows_offset=message.offset,
@@ -170,25 +198,24 @@ class FeaturesLane:
             skipped=tuple(self._skipped),
             flush=flush,
         )
-        return Out(
-            topic=self._role.output_topic,
-            partition=self._partition,
-            value=self._role.no_rows_value if value is None else value,
-            headers=headers.to_kafka(),
-        )
 
-    def _undone(self, message: Message, reason: str, detail: str, clock_us: int) -> Step:
+    def _undone(self, message: Message, reason: str, detail: str, clock_us: int) -> Answer[Value]:
         """Dead-letter a message that the windows have seen, in part at least: they must be rebuilt."""
         self._skipped.append(message.offset)
         return replace(self._whole(message, reason, detail, clock_us=clock_us), broken=True)
 
-    def _whole(self, message: Message, reason: str, detail: str, *, clock_us: int | None = None) -> Step:
+    def _whole(
+        self, message: Message, reason: str, detail: str, *, clock_us: int | None = None
+    ) -> Answer[Value]:
         """Return a dead letter and an empty answer; the state, and so `low`, stay what they were."""
         clock_us = self._features.clock_us if clock_us is None else clock_us
         letter = whole_letter(message, STAGE, reason, detail)
-        out = self._out(message, clock_us, dead=letter.rows, clock_end_us=clock_us)
-        outs = (letter_out(letter, self._role.topics), out)
-        return Step(outs=outs, tally=Tally(dead={reason: letter.rows}, clock_us=clock_us))
+        return Answer(
+            headers=self._headers(message, clock_us, dead=letter.rows, clock_end_us=clock_us),
+            value=self._finish(self._role.no_rows),
+            letters=(letter_out(letter, self._role.topics),),
+            tally=Tally(dead={reason: letter.rows}, clock_us=clock_us),
+        )
 
     def _row_letters(
         self,
@@ -206,10 +233,50 @@ class FeaturesLane:
         )
 
 
+class FeaturesLane:
+    """A lane whose answers are features messages.
+
+    Its journal is the lane's partition of the features topic: one message for each flows message.
+    """
+
+    def __init__(
+        self, role: "FeaturesRole", partition: int, *, done: int = -1, journal: FeaturesHeaders | None = None
+    ) -> None:
+        self.done = done
+        self._role = role
+        self._partition = partition
+        self._flows = FlowsLane(role, self._packed, done=done, journal=journal)
+
+    def warm(self, message: Message) -> None:
+        """Take a message whose features are already published into the windows again."""
+        self._flows.warm(message)
+
+    def process(self, message: Message) -> Step:
+        """Return the features message of a flows message, and the dead letters of its bad rows."""
+        return self._step(self._flows.answer(message))
+
+    def refuse(self, message: Message, reason: str, detail: str) -> Step:
+        """Dead-letter a message whole; the windows never see it, now or after a restart."""
+        return self._step(self._flows.refuse(message, reason, detail))
+
+    def _packed(self, rows: pa.RecordBatch) -> bytes:
+        return packed(rows) if rows.num_rows else self._role.no_rows_value
+
+    def _step(self, answer: Answer[bytes]) -> Step:
+        out = Out(
+            topic=self._role.output_topic,
+            partition=self._partition,
+            value=answer.value,
+            headers=answer.headers.to_kafka(),
+        )
+        return Step(outs=(*answer.letters, out), tally=answer.tally, broken=answer.broken)
+
+
 class FeaturesRole:
     """The features stage over one feature set."""
 
     name = STAGE
+    models: Sequence[Mapping[str, str]] = ()
 
     def __init__(self, feature_set: FeatureSet, topics: Topics, *, max_rows: int) -> None:
         self.feature_set = feature_set
@@ -225,6 +292,10 @@ class FeaturesRole:
         self.no_rows_value = encode(self.no_rows)
         self._max_rows = max_rows
 
+    def first_marks(self, reader: KafkaReader) -> list[Out]:  # noqa: ARG002 the protocol's name
+        """Return nothing: this stage begins with the log."""
+        return []
+
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
         """Rebuild a lane from the last message of its journal."""
         begin, end = reader.offsets(self.input_topic)[partition]
@@ -232,16 +303,20 @@ class FeaturesRole:
         if not tail:
             return self._without_journal(partition, begin, upto)
         journal = max((headers for _, headers in tail), key=lambda headers: headers.flows_offset)
-        self._contradiction(journal, partition, end)
-        incidents = []
+        self.agree(journal, self.output_topic, partition, end)
+        lane = FeaturesLane(self, partition, done=journal.flows_offset, journal=journal)
+        start = max(begin, journal.low.offset)
+        return Restored(lane=lane, start=start, incidents=self.gaps(journal, partition, begin))
+
+    def gaps(self, journal: FeaturesHeaders, partition: int, begin: int) -> tuple[Incident, ...]:
+        """Return what of the flows after `journal`, or of its windows, the log no longer has."""
         if journal.flows_offset + 1 < begin:
-            incidents.append(lost(self.input_topic, partition, journal.flows_offset + 1, begin))
-        elif journal.low.offset < begin:
+            return (lost(self.input_topic, partition, journal.flows_offset + 1, begin),)
+        if journal.low.offset < begin:
             where = f"{self.input_topic}/{partition}"
             detail = f"{where}: windows begin at offset {journal.low.offset}, the log only at {begin}"
-            incidents.append(Incident(kind="lane_state_lost", detail=detail))
-        lane = FeaturesLane(self, partition, done=journal.flows_offset, journal=journal)
-        return Restored(lane=lane, start=max(begin, journal.low.offset), incidents=tuple(incidents))
+            return (Incident(kind="lane_state_lost", detail=detail),)
+        return ()
 
     def _without_journal(self, partition: int, begin: int, upto: int) -> Restored:
         """Begin at the log's start: nothing of this lane is known."""
@@ -254,16 +329,22 @@ class FeaturesRole:
             incidents = (Incident(kind="lane_state_lost", detail=detail),)
         return Restored(lane=FeaturesLane(self, partition, done=begin - 1), start=begin, incidents=incidents)
 
-    def _contradiction(self, journal: FeaturesHeaders, partition: int, end: int) -> None:
+    def agree(self, journal: FeaturesHeaders, topic: str, partition: int, end: int) -> None:
+        """Refuse a journal, in `topic`, that contradicts this program or the flows, which end at `end`.
+
+        Raises
+        ------
+        JournalError
+            Saying what to do.
+        """
         if journal.feature_set != self.feature_set.id:
             raise JournalError(
-                f"{self.output_topic}/{partition} was written with feature set {journal.feature_set}, this "
-                f"worker has {self.feature_set.id}; use another topics.prefix, or delete the features topic "
-                "to have it made again"
+                f"{topic}/{partition} was written with feature set {journal.feature_set}, this worker has "
+                f"{self.feature_set.id}; use another topics.prefix, or delete {topic} to have it made again"
             )
         if journal.flows_offset >= end:
             raise JournalError(
-                f"{self.output_topic}/{partition} answers flows offset {journal.flows_offset}, but "
+                f"{topic}/{partition} answers flows offset {journal.flows_offset}, but "
                 f"{self.input_topic}/{partition} ends at {end}: the flows topic was created anew; delete the "
                 "features and detections topics of this prefix as well, or use another prefix"
             )

@@ -1,5 +1,6 @@
 """What an agent of any stage carries: a lane takes messages in order and says what to publish."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -97,6 +98,11 @@ class Role(Protocol):
     lane_topics: tuple[str, ...]  # with one partition a lane: input and journal
     journals: tuple[str, ...]  # must be kept as long as the flows
     topics_used: tuple[str, ...]
+    models: Sequence[Mapping[str, str]]  # name, version, sha256 and detector of each, for the metrics
+
+    def first_marks(self, reader: KafkaReader) -> list[Out]:
+        """Return what fixes where this stage begins, for the lanes that it has never read."""
+        ...
 
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
         """Rebuild the lane for the input message at `upto`, which comes next; may block."""

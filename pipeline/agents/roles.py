@@ -6,14 +6,14 @@ from connectors.topics import Topics
 from pipeline.agents.alerts import AlertsRole
 from pipeline.agents.detect import DetectRole
 from pipeline.agents.features import FeaturesRole
+from pipeline.agents.inline import InlineRole
 from pipeline.agents.lane import Role
 from pipeline.bundle import load_bundle
-from pipeline.errors import PipelineError
+from pipeline.errors import FeatureSetError, PipelineError
 from pipeline.features.feature_sets import feature_set
 from pipeline.judge import Judge, Panel
 from pipeline.settings import Settings
-
-STAGES = ("features", "detect", "alerts")
+from pipeline.topic_plan import stages
 
 Begin = Literal["latest", "earliest"]
 
@@ -27,15 +27,31 @@ def build_role(stage: str, settings: Settings, *, begin: Begin = "latest") -> Ro
         If the stage is unknown, or a model or feature set is missing or damaged.
     """
     topics = Topics(prefix=settings.topics.prefix)
+    if stage not in stages(settings):
+        why = "features.inline is on: the detect workers make the features; " if stage == "features" else ""
+        raise PipelineError(f"no stage {stage!r}: {why}start {', '.join(stages(settings))}")
     if stage == "features":
-        chosen = feature_set(settings.features.feature_set)
-        return FeaturesRole(chosen, topics, max_rows=settings.features.max_message_rows)
-    if stage == "detect":
-        judge = build_judge(settings)
-        return DetectRole(judge.panel.bundles[0].feature_set, judge, topics, begin=begin)
+        return _features(settings, topics)
     if stage == "alerts":
         return AlertsRole(settings.panel.name, topics, settings.grouping)
-    raise PipelineError(f"no stage {stage!r}; expected one of {', '.join(STAGES)}")
+    judge = build_judge(settings)
+    detect = DetectRole(judge.panel.bundles[0].feature_set, judge, topics, begin=begin)
+    return _inline(_features(settings, topics), detect) if settings.features.inline else detect
+
+
+def _features(settings: Settings, topics: Topics) -> FeaturesRole:
+    chosen = feature_set(settings.features.feature_set)
+    return FeaturesRole(chosen, topics, max_rows=settings.features.max_message_rows)
+
+
+def _inline(features: FeaturesRole, detect: DetectRole) -> InlineRole:
+    mine, models = features.feature_set.id, detect.card["feature_set"]
+    if mine != models:
+        raise FeatureSetError(
+            f"features.feature_set is {mine}, the models of panel {detect.card['name']} were trained on "
+            f"{models}; set features.feature_set, or train again"
+        )
+    return InlineRole(features, detect)
 
 
 def build_judge(settings: Settings) -> Judge:

@@ -59,9 +59,12 @@ def worker(
 
             run_worker(stage, settings, begin=begin)
     from pipeline.supervisor import Supervisor, counted_ports, worker_children
+    from pipeline.topic_plan import stages
 
     options = _options(config, overrides, bootstrap_servers, prefix)
-    supervisor = Supervisor(worker_children(begin, options, counted_ports(settings.worker.port)))
+    chosen = stages(settings)
+    ports = counted_ports(settings.worker.port, chosen)
+    supervisor = Supervisor(worker_children(chosen, begin, options, ports))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop_soon())
     sys.exit(supervisor.run())

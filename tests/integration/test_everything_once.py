@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from accounts import judged, published_flows
 from cases import CASES, MakeStream, Offline
-from stream import STAGES
 
 from connectors.sources import open_source
+from pipeline.topic_plan import stages
 
 pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -23,26 +23,27 @@ def bodies() -> dict[str, dict[str, bytes]]:
 
 
 def runs() -> list[object]:
-    """Return which dataset goes through which broker, and how many records a message.
+    """Return which dataset goes through which broker, and how many records a message, and over how many hops.
 
     Each dataset goes whole through both; the bytes of the later run are compared with the earlier one's.
     """
     tansu, kafka = ("local_broker", pytest.mark.broker), ("apache_kafka", pytest.mark.kafka)
     plan = (
-        (kafka, "unsw-nb15", 4000),
-        (tansu, "unsw-nb15", 250),
-        (kafka, "unsw-conn", 333),
-        (tansu, "unsw-conn", 4000),
-        (kafka, "nsl-kdd", 4000),
-        (tansu, "nsl-kdd", 1000),
+        (kafka, "unsw-conn", 1000, 1),
+        (kafka, "unsw-nb15", 4000, 2),
+        (tansu, "unsw-nb15", 250, 2),
+        (kafka, "unsw-conn", 333, 2),
+        (tansu, "unsw-conn", 4000, 2),
+        (kafka, "nsl-kdd", 4000, 2),
+        (tansu, "nsl-kdd", 1000, 2),
     )
     return [
-        pytest.param(name, dataset, rows, marks=mark, id=f"{name}-{dataset}-{rows}")
-        for (name, mark), dataset, rows in plan
+        pytest.param(name, dataset, rows, hops, marks=mark, id=f"{name}-{dataset}-{rows}-{hops}hop")
+        for (name, mark), dataset, rows, hops in plan
     ]
 
 
-@pytest.mark.parametrize(("broker", "dataset", "rows"), runs(), indirect=["broker"])
+@pytest.mark.parametrize(("broker", "dataset", "rows", "hops"), runs(), indirect=["broker"])
 def test_every_flow_comes_out_once(
     make_stream: MakeStream,
     offline: Offline,
@@ -50,12 +51,13 @@ def test_every_flow_comes_out_once(
     data_dir: Path,
     dataset: str,
     rows: int,
+    hops: int,
 ) -> None:
     """Every flow once by id; scores and p-values of `weir evaluate`, to the bit; bytes as in other runs."""
     expected = offline(dataset)
     case = CASES[dataset]
-    stream = make_stream(dataset, writer={"rows": rows}, **OPEN)
-    stream.start(*STAGES)
+    stream = make_stream(dataset, writer={"rows": rows}, features={"inline": hops == 1}, **OPEN)
+    stream.start(*stages(stream.settings))
     stream.send(open_source(dataset, data_dir, part=case.part))
 
     books = stream.settle(within_s=150)

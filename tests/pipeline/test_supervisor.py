@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import supervisor
-from pipeline.supervisor import Child, Supervisor, counted_ports, worker_children
+from pipeline.supervisor import STAGES, Child, Supervisor, counted_ports, worker_children
 
 SLEEPS = "import time; time.sleep(60)"
 
@@ -137,9 +137,9 @@ def test_restarts_slow_down_and_recover() -> None:
 
 def test_each_stage_has_its_own_port() -> None:
     """Three processes on a machine cannot share one port."""
-    children = worker_children("latest", ["--prefix", "p"], counted_ports(9464))
+    children = worker_children(STAGES, "latest", ["--prefix", "p"], counted_ports(9464, STAGES))
 
     assert [x.command[-1] for x in children] == [f"worker.port={9464 + i}" for i in range(3)]
     assert [x.command[4] for x in children] == ["features", "detect", "alerts"]
-    assert counted_ports(None) == [None] * 3
-    assert counted_ports(0) == [0] * 3
+    assert counted_ports(None, STAGES) == [None] * 3
+    assert counted_ports(0, STAGES) == [0] * 3
