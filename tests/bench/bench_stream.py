@@ -28,7 +28,7 @@ SHORT = {250: 150_000, 1000: 400_000, 4000: 1_600_000}
 LONG = {250: 1_000_000, 1000: 2_000_000, 4000: 4_000_000}
 """Rows a message -> flows: enough for seconds of work."""
 
-FLOORS = ("faust", "kafka-python")
+FLOORS = ("faust", "faust-tuned", "kafka-python")
 FLOORED = {"features": "flows", "detect": "features", "inline": "flows"}
 """Stage -> the topic that its floors decode."""
 INLINE = "inline" in FeatureSettings.model_fields
@@ -42,12 +42,13 @@ Legs = dict[str, list[Leg]]
 PLAN = """{traffic}
 
 For each number of rows a message the flows topic is filled first; everything below reads that same log.
-Each repeat runs, one after the other: the two floors over the flows, the features worker, the two floors
-over its features, the detect worker (BEAA), then, from cleared topics, features, detect and alerts workers
+Each repeat runs, one after the other: the floors over the flows, the features worker, the floors over
+its features, the detect worker (BEAA), then, from cleared topics, features, detect and alerts workers
 together (two hops), and detect and alerts workers with `features.inline` (inline). *drained*: the log
 is full when the first worker starts; *live*: the flows are written while the workers run, by the real
-writer, on the same cores (once). A floor is a Faust agent with the worker's settings, or a kafka-python
-consumer, that makes the numeric columns of each message a matrix of float64 and does nothing else.
+writer, on the same cores (once). A floor makes the numeric columns of each message a matrix of float64 and
+does nothing else: *faust* is an agent of stock Faust with the worker's settings, and what the aims refer to;
+*faust-tuned* one in the worker's own app, with what weir changes in Faust; *kafka-python* a bare consumer.
 
 The first {skip:.0%} of the messages warm everything up and are left out: a span goes from the end of one
 message to the end of the last. CPU is that of the process with all its threads over the span; of the two
@@ -228,8 +229,7 @@ def table(found: dict[int, Legs]) -> Table:
             "what",
             "k flows/s",
             "k flows per CPU-second",
-            "of the Faust floor",
-            "of the kafka-python floor",
+            *(f"of {client}" for client in FLOORS),
             "peak memory, MB",
         ],
         rows=rows,

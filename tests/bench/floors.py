@@ -1,8 +1,9 @@
 """The least that a consumer can do: every message into a matrix of float64, and nothing else.
 
-`python tests/bench/floors.py faust|kafka-python FILE TOPIC COLUMNS SKIP MESSAGES` prints, as JSON, the wall
-and CPU seconds (of the process, all threads) from the end of message SKIP to the end of message MESSAGES.
-Faust runs with the settings of a worker.
+`python tests/bench/floors.py CLIENT FILE TOPIC COLUMNS SKIP MESSAGES` prints, as JSON, the wall and CPU
+seconds (of the process, all threads) from the end of message SKIP to the end of message MESSAGES. CLIENT is
+`faust`, with the settings of a worker; `faust-tuned`, in the worker's app, with all that it changes in Faust;
+or `kafka-python`.
 """
 
 import json
@@ -57,15 +58,40 @@ class Meter:
             os._exit(0)  # nothing that winds up belongs to the figures
 
 
+async def _nothing_sent() -> None:
+    """Be what a worker waits for before it commits: nothing is on its way."""
+
+
 def faust_floor(settings: Settings, topic: str, meter: Meter) -> None:
-    """Run a bare agent."""
+    """Run a bare agent in a stock app with the settings of a worker."""
+    import faust
+
+    from pipeline.agents import app as worker
+
+    def stock(name: str, *, settled: object, **options: Any) -> faust.App:
+        del settled
+        return faust.App(name, **options)
+
+    worker._App = stock
+    _run_agent(settings, topic, meter)
+
+
+def tuned_floor(settings: Settings, topic: str, meter: Meter) -> None:
+    """Run a bare agent in the worker's own app, with its queue and its use of memory."""
+    from pipeline.agents.memory import keep_freed_memory
+
+    keep_freed_memory()
+    _run_agent(settings, topic, meter)
+
+
+def _run_agent(settings: Settings, topic: str, meter: Meter) -> None:
     import faust
 
     from pipeline.agents.app import _faust_app
 
     group = f"floor-{uuid.uuid4().hex}"
     (settings.worker.state_dir / group).mkdir(parents=True)  # Faust's own folder lies in it
-    app = _faust_app(SimpleNamespace(group=group), settings)
+    app = _faust_app(SimpleNamespace(group=group), settings, _nothing_sent)
     raw = {"key_serializer": "raw", "value_serializer": "raw"}
     source = app.topic(topic, key_type=bytes, value_type=bytes, **raw)
 
@@ -95,7 +121,7 @@ def kafka_floor(settings: Settings, topic: str, meter: Meter) -> None:
 def main() -> None:
     """Run one floor."""
     client, config, topic, columns, skip, messages = sys.argv[1:]
-    run = {"faust": faust_floor, "kafka-python": kafka_floor}[client]
+    run = {"faust": faust_floor, "faust-tuned": tuned_floor, "kafka-python": kafka_floor}[client]
     run(load_settings(Path(config), env={}), topic, Meter(columns.split(","), int(skip), int(messages)))
 
 
