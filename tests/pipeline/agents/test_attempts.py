@@ -51,17 +51,31 @@ def test_dead_processes_are_counted(tmp_path: Path) -> None:
     )
 )
 def test_every_lane_has_its_own_count(steps: list[tuple[str, int, int, bool]]) -> None:
-    """What is counted is how many processes in a row began this offset of this lane and did not end it."""
+    """What is counted is how many processes in a row died over this offset, until it has been passed."""
     with tempfile.TemporaryDirectory() as folder:
-        open_work: dict[tuple[str, int], tuple[int, int]] = {}
+        deaths: dict[tuple[str, int], tuple[int, int]] = {}
         for topic, partition, offset, dies in steps:
             attempts = Attempts(Path(folder))
-            at, begun = open_work.get((topic, partition), (-1, 0))
-            assert attempts.begin(topic, partition, offset) == (begun if at == offset else 0)
-            open_work[topic, partition] = (offset, (begun if at == offset else 0) + 1)
-            if not dies:
-                attempts.end(topic, partition)
-                open_work[topic, partition] = (-1, 0)
+            at, n = deaths.get((topic, partition), (-1, 0))
+            assert attempts.begin(topic, partition, offset) == (n if at == offset else 0)
+            if dies:
+                deaths[topic, partition] = (offset, n + 1 if at == offset else 1)
+                continue
+            attempts.end(topic, partition)
+            if offset >= at:
+                deaths[topic, partition] = (-1, 0)
+
+
+def test_messages_repeated_before_the_deadly_one_hide_no_death(tmp_path: Path) -> None:
+    """What a dead process had sent but not heard of is done again, and the count goes on."""
+    for n_deaths in range(3):
+        attempts = Attempts(tmp_path)
+        for offset in (5, 6):
+            assert attempts.begin("t", 0, offset) == 0
+            attempts.end("t", 0)
+        assert attempts.begin("t", 0, 7) == n_deaths
+
+    assert Attempts(tmp_path).begin("t", 0, 7) == 3
 
 
 def test_a_damaged_file_counts_nothing(tmp_path: Path) -> None:
