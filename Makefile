@@ -5,9 +5,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SEEDS ?= 10
+FAULTS ?= 1000
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format bench performance peers docs figures kafka clean
+.PHONY: help install demo test test-fast lint format chaos bench performance peers docs figures kafka clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +47,9 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and the import rules
 format: $(VENV)/.installed-dev ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+chaos: $(VENV)/.installed-dev ## kills, outages and full disks on real streams (FAULTS, SEED), into docs/reliability.md
+	$(BIN)/python tests/chaos/run.py --faults $(FAULTS) --seed $(SEED) --report docs/reliability.md
 
 bench: $(VENV)/.installed-dev $(VENV)-peers/.installed ## short benchmarks, environment and ratios printed
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench --short || exit 1; done

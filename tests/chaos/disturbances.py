@@ -48,6 +48,12 @@ class Disturber:
         self._n_joined = 0
         self._healing: list[tuple[float, Callable[[], None]]] = []
         self._cutting: float | None = None  # since when readers are kept away, so that the log can be cut
+        self.kept_away_s = 0.0
+
+    @property
+    def is_cutting(self) -> bool:
+        """Whether the log is about to be cut: other faults wait, or it would take long."""
+        return self._cutting is not None
 
     @property
     def is_busy(self) -> bool:
@@ -105,8 +111,7 @@ class Disturber:
         if worker := self._worker(fault):
             self._rough([worker], fault.for_s)
             worker.fill_disk(full=True)
-            pid = worker.pid
-            self._later(fault.for_s, lambda: worker.pid == pid and worker.fill_disk(full=False))
+            self._later(fault.for_s, lambda: worker.fill_disk(full=False))
 
     def _join(self, fault: Fault) -> None:
         stages = self._installation.stages
@@ -198,6 +203,7 @@ class Disturber:
             admin.close()
         self.deleted |= cuts
         self._cutting = None
+        self.kept_away_s = waited_s
         for member in self._readers():
             member.wanted = "joiner" not in member.name
 

@@ -180,7 +180,7 @@ class Ledger(threading.Thread):
         self.books.messages[kind][record.partition, record.offset] = Message(headers, value, record.topic)
 
     def _kind(self, topic: str) -> str:
-        return topic[len(self._prefix) + 1 :].split(".")[0]
+        return topic[len(self._prefix) + 1 :].split(".", maxsplit=1)[0]
 
     def _ends(self) -> dict[tuple[str, int], int]:
         """Return the ends of the log; some brokers list too little, so what was read counts as well."""

@@ -2,11 +2,12 @@
 
 import random
 from collections import Counter
+from typing import Any
 
-from faults import KINDS, NEEDS_PROXY, SESSION_S, WEIGHTS, draw
+from faults import KINDS, NEEDS_PROXY, SESSION_S, WEIGHTS, Fault, draw
 
 
-def drawn(seed: int, **options: object) -> list:
+def drawn(seed: int, **options: Any) -> list[Fault]:
     return draw(random.Random(seed), n=28, span_s=50.0, **options)
 
 

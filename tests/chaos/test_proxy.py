@@ -50,6 +50,15 @@ def connected(proxy: Proxy, timeout_s: float = 0.5) -> socket.socket:
     return socket.create_connection((HOST, proxy.port), timeout=timeout_s)
 
 
+def is_cut(proxy: Proxy) -> bool:
+    """Whether a new connection ends at once, whether or not it was made."""
+    try:
+        with connected(proxy) as client:
+            return client.recv(1000) == b""
+    except ConnectionError:
+        return True
+
+
 def test_fair_weather_passes_everything(proxy: Proxy) -> None:
     """Bytes come back as they went."""
     with connected(proxy) as client:
@@ -97,16 +106,13 @@ def test_reset_connections_are_errors(proxy: Proxy) -> None:
         proxy.set("reset")
         with pytest.raises(ConnectionResetError):
             client.recv(1000)
-    with pytest.raises(ConnectionError), connected(proxy) as client:
-        assert asked(client, b"a") != b""
-        raise ConnectionResetError  # it was closed
+    assert is_cut(proxy)
     proxy.set("fair")
     with connected(proxy) as client:
         assert asked(client, b"a") == b"a"
 
 
-def test_nothing_to_connect_to_ends_the_connection(proxy: Proxy, echo: int) -> None:
+def test_nothing_to_connect_to_ends_the_connection() -> None:
     """As long as the broker is away, clients see their connections end."""
-    with Proxy(1) as nowhere, connected(nowhere) as client, pytest.raises(ConnectionError):
-        if client.recv(1000) == b"":
-            raise ConnectionResetError
+    with Proxy(1) as nowhere:
+        assert is_cut(nowhere)

@@ -1,6 +1,7 @@
 """The verifier sees what a broken stream leaves behind."""
 
 import json
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pytest
@@ -13,12 +14,13 @@ SOURCE = "src"
 N_MESSAGES, ROWS = 4, 3
 
 
-def arrow(**columns: list[object]) -> bytes:
+def arrow(**columns: Sequence[object]) -> bytes:
     table = pa.table(columns)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    value: bytes = sink.getvalue().to_pybytes()
+    return value
 
 
 def flows_message(first: int, n: int = ROWS, *, prefix: str = "f") -> Message:
@@ -37,7 +39,9 @@ def detections_message(flows_offset: int, *, rows: int = ROWS, dead: int = 0, p:
 
 def alert(name: str, at: int, text: str = "") -> Message:
     body = json.dumps({"event": {"id": name, "reason": text}}).encode()
-    return Message({"weir-id": name.encode(), "weir-origin": b"p.detections.main.v1/%d/%d/0" % (LANE, at)}, body)
+    return Message(
+        {"weir-id": name.encode(), "weir-origin": b"p.detections.main.v1/%d/%d/0" % (LANE, at)}, body
+    )
 
 
 def letter(offset: int, rows: int, reason: str = "poison") -> Message:
@@ -134,7 +138,9 @@ def test_a_second_verdict_that_differs_is_found(books: Books) -> None:
 def test_features_that_differ_are_found(books: Books) -> None:
     """So must one of a features message."""
     books.messages["features"][LANE, 4] = Message({"weir-flows-offset": b"1", "digest": b"x"}, b"")
-    assert problems(books, EXPECTED) == ["features: features 0/4 answer flows (0, 1) anew, with other numbers"]
+    assert problems(books, EXPECTED) == [
+        "features: features 0/4 answer flows (0, 1) anew, with other numbers"
+    ]
 
 
 def test_an_alert_with_another_body_is_found(books: Books) -> None:
@@ -146,11 +152,10 @@ def test_an_alert_with_another_body_is_found(books: Books) -> None:
 def test_an_offset_committed_ahead_is_found(books: Books) -> None:
     """Of every stage: its output came after the commit."""
     books.samples.append(sample(ends=3))
+    no_answer = "had 3 messages and no answer to flows message (0, 3)"
     assert problems(books, EXPECTED) == [
-        "commit: g-flows had committed 4 of flows/0, but features/0 had 3 messages and no answer to flows "
-        "message (0, 3)",
-        "commit: g-features had committed 4 of features/0, but detections/0 had 3 messages and no answer to "
-        "flows message (0, 3)",
+        f"commit: g-flows had committed 4 of flows/0, but features/0 {no_answer}",
+        f"commit: g-features had committed 4 of features/0, but detections/0 {no_answer}",
         "commit: g-detections had committed 4 of detections/0, but alert id3 of detections 3 came later",
     ]
 
@@ -179,7 +184,8 @@ def test_differences_to_the_undisturbed_run_are_told(books: Books) -> None:
     seen = outcome(books)
     assert differences(seen, seen) == []
     other = Outcome(
-        alerts={**seen.alerts, "id1": "changed", "id9": ""}, verdicts={k: v for k, v in seen.verdicts.items() if k != "f0"}
+        alerts={**seen.alerts, "id1": "changed", "id9": ""},
+        verdicts={k: v for k, v in seen.verdicts.items() if k != "f0"},
     )
     assert differences(seen, other) == [
         "alert: alert id9 is missing",
@@ -203,5 +209,7 @@ def test_the_key_of_a_log_is_its_records_and_flushes(books: Books) -> None:
 
 def test_stillness_is_the_time_without_verdicts_while_there_was_work(books: Books) -> None:
     """A lane with nothing to do does not stand still."""
-    books.samples += [sample(at, ends=end) for at, end in ((0.0, 1), (5.0, 1), (12.0, 2), (13.0, 4), (99.0, 4))]
+    books.samples += [
+        sample(at, ends=end) for at, end in ((0.0, 1), (5.0, 1), (12.0, 2), (13.0, 4), (99.0, 4))
+    ]
     assert longest_still_s(books) == 5.0

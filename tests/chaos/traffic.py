@@ -101,6 +101,15 @@ TRAFFIC = {
             generated=Generated(seed=7, days=1, scale=8.0),
         ),
         Traffic(
+            name="few",
+            dataset="synthetic",
+            feature_set="conn",
+            detector="robust_z",
+            records=6_000,
+            options=("--seed", "9", "--days", "1", "--scale", "2"),
+            generated=Generated(seed=9, days=1, scale=2.0),
+        ),
+        Traffic(
             name="fatal",
             dataset="synthetic",
             feature_set="conn",

@@ -50,7 +50,7 @@ class Expected:
 
 def problems(books: Books, expected: Expected) -> list[str]:
     """Return everything that is wrong with a round, compared with nothing but itself."""
-    found = [
+    return [
         *_few("record", _sources(books, expected)),
         *_few("answer", _answers(books, expected)),
         *_few("balance", _balance(books, expected)),
@@ -59,7 +59,6 @@ def problems(books: Books, expected: Expected) -> list[str]:
         *_few("letter", _letters(books, expected)),
         *_few("commit", commits.ahead(books, expected.lost_places)),
     ]
-    return found
 
 
 def differences(seen: Outcome, reference: Outcome) -> list[str]:
