@@ -131,11 +131,15 @@ def _none(reason: str | None, reasons: set[str]) -> str:
 def _line(outcome: "Outcome", *, go: bool) -> str:
     letter = outcome.letter
     said = []
-    if outcome.n_flows:
+    if outcome.n_judged:
+        done = f"judged, {outcome.n_alerts} alerts {'sent' if go else 'would be sent'}"
+        said.append(f"{outcome.n_judged} flows {done}")
+    if outcome.lanes:
         lanes = ", ".join(f"{n} to lane {lane}" for lane, n in sorted(outcome.lanes.items()))
         said.append(f"{'sent' if go else 'would send'} {lanes}")
     if outcome.n_known:
-        said.append(f"{outcome.n_known} in the stream already")
+        what = "alerts" if outcome.n_judged else "flows"
+        said.append(f"{outcome.n_known} {what} in the stream already")
     if outcome.why_not:
         said.append(f"not possible: {outcome.why_not}")
     return f"{letter.id}  {letter.stage:8} {letter.reason:18} {'; '.join(said) or 'holds no flows'}"

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from connectors.dead_letters import MAX_VALUE_BYTES, DeadLetter
 from connectors.errors import RecordError
-from connectors.kafka_reader import KafkaReader
+from connectors.kafka_reader import KafkaReader, Message
 from connectors.wire import decode
 from pipeline.errors import PipelineError
 from pipeline.features.base import FeatureSet
@@ -28,7 +28,8 @@ def flows_of(letter: DeadLetter, flows: str, reader: KafkaReader, feature_set: F
         raise NotPossibleError(
             f"its record type is not {feature_set.record_type.id}, which this prefix carries"
         )
-    value = _original(letter, reader) if _is_cut(letter) else letter.value
+    # A letter holds the first 4 MiB; the rest is in the log, if anywhere.
+    value = message_of(letter, flows, reader).value if _is_cut(letter) else letter.value
     try:
         rows = decode(value)
         feature_set.record_type.select(rows)
@@ -52,14 +53,17 @@ def _is_cut(letter: DeadLetter) -> bool:
     return len(letter.value) == MAX_VALUE_BYTES and letter.detail.endswith(" bytes)")
 
 
-def _original(letter: DeadLetter, reader: KafkaReader) -> bytes:
-    """Return the message that a letter holds only the beginning of, if the log still has it."""
-    assert letter.partition is not None
-    assert letter.offset is not None
-    messages = reader.read_range(letter.topic, letter.partition, letter.offset, letter.offset + 1)
-    message = next(iter(list(messages)), None)
-    if message is None or not (message.value or b"").startswith(letter.value):
-        raise NotPossibleError(
-            f"the letter holds the first {MAX_VALUE_BYTES} bytes only, and its message has left the log"
-        )
-    return message.value or b""
+def message_of(letter: DeadLetter, topic: str, reader: KafkaReader) -> Message:
+    """Return the message that a letter stands for, from the log.
+
+    Raises
+    ------
+    NotPossibleError
+        If it comes from another topic, or the log has it no more, or another one in its place.
+    """
+    if letter.topic != topic or letter.partition is None or letter.offset is None:
+        raise NotPossibleError(f"it comes from {letter.topic or 'nowhere'}, expected from {topic}")
+    found = list(reader.read_range(topic, letter.partition, letter.offset, letter.offset + 1))
+    if not found or not (found[0].value or b"").startswith(letter.value):
+        raise NotPossibleError(f"its message has left the log: {topic}/{letter.partition}/{letter.offset}")
+    return found[0]

@@ -49,8 +49,10 @@ class Dead:
     rows: set[tuple[int, int, int]] = field(default_factory=set)  # partition, offset, row
 
     def add(self, letter: DeadLetter, flows: str) -> None:
-        """Take in a letter; one whose origin is elsewhere says nothing of the flows topic."""
-        if letter.topic != flows or letter.partition is None or letter.offset is None:
+        """Take in a letter; of later stages the windows have seen the rows."""
+        if letter.stage != "features" or letter.topic != flows:
+            return
+        if letter.partition is None or letter.offset is None:
             return
         if letter.row is None:
             self.messages.add((letter.partition, letter.offset))

@@ -35,7 +35,7 @@ class Log:
     sent: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))  # by letter id
     tails: dict[int, Tail] = field(default_factory=dict)
     resting: dict[int, bool] = field(default_factory=dict)  # lanes that end with a flush, redriven rows aside
-    begins: dict[int, int] = field(default_factory=dict)
+    alerts: set[str] = field(default_factory=set)  # ids of alerts that are published
 
 
 def read_log(reader: KafkaReader, topic: str, candidates: set[Key], dead: Dead) -> Log:
@@ -43,7 +43,7 @@ def read_log(reader: KafkaReader, topic: str, candidates: set[Key], dead: Dead) 
     log = Log()
     ids = pa.array({flow_id for _, flow_id in candidates}, pa.string())
     for lane, (begin, end) in reader.offsets(topic).items():
-        log.tails[lane], log.resting[lane], log.begins[lane] = Tail(), True, begin
+        log.tails[lane], log.resting[lane] = Tail(), True
         marks: dict[str, int] = {}
         for message in reader.read_range(topic, lane, begin, end):
             _take(log, message, marks, ids, dead)

@@ -1,7 +1,8 @@
 """Dead letters brought back: what would be sent, and the sending."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -18,6 +19,7 @@ from pipeline.redrive.letters import Dead, Selection, each_letter
 from pipeline.redrive.log import Key, Log, keys_of, left_out, read_log
 from pipeline.redrive.packing import flows_messages, flush_message
 from pipeline.redrive.records import Records
+from pipeline.redrive.verdicts import Told, Verdicts, published_ids
 from pipeline.settings import Settings
 
 LETTERS_AT_ONCE = 100
@@ -29,15 +31,20 @@ class Outcome:
     """What becomes of one dead letter."""
 
     letter: DeadLetter
-    lanes: Mapping[int, int]  # lane -> flows that go there
-    n_known: int = 0  # flows that the log holds already
+    lanes: Mapping[int, int] = field(default_factory=dict)  # lane -> flows that go there
+    n_judged: int = 0  # flows that have passed the windows before: judged at once
+    n_alerts: int = 0  # alerts of those
+    n_known: int = 0  # flows, or alerts, that the log holds already
     why_not: str = ""  # of the flows that cannot be brought back
 
     @property
     def n_flows(self) -> int:
-        """Flows that go into the stream."""
-        return sum(self.lanes.values())
+        """Flows that are brought back."""
+        return sum(self.lanes.values()) or (self.n_judged if self.n_alerts or not self.n_known else 0)
 
+
+OUT_OF_BAND = ("detect", "alerts")
+"""Stages whose letters hold flows that the windows have counted."""
 
 Step = tuple[Outcome, list[Sending]]
 
@@ -47,9 +54,12 @@ class Redrive:
 
     A flow keeps its id, and so does its alert. It goes to the lane of its origin without its source
     position, or the source's high-water mark would drop it, and counts in the windows at the lane's
-    clock, as any late flow. What the log shows to be in the stream already, from an earlier redrive
-    (header `weir-redriven`) or otherwise, is left out: it may be killed at any moment and run again.
-    Only one redrive of an installation at a time.
+    clock, as any late flow. Letters of the detect and alerts stages hold flows that the windows have
+    counted: those are judged at once, and only their alerts are published.
+
+    What the log shows to be in the stream already, from an earlier redrive (header `weir-redriven`)
+    or otherwise, is left out: it may be killed at any moment and run again. Only one redrive of an
+    installation at a time.
 
     Parameters
     ----------
@@ -67,6 +77,7 @@ class Redrive:
         self._topics = Topics(settings.topics.prefix)
         self._feature_set = feature_set(settings.features.feature_set)
         self._source = source
+        self._verdicts = Verdicts(settings)
         self._ids: set[str] = set()  # of the chosen letters, when they were first read
         self.reasons: set[str] = set()
         """Reasons of all dead letters, chosen or not, as far as they have been read."""
@@ -106,35 +117,44 @@ class Redrive:
 
     def _read_log(self, letters: KafkaReader, reader: KafkaReader, records: Records) -> Log:
         """Return what the log says of all flows of the chosen letters."""
-        dead, candidates = Dead(), set[Key]()
+        dead, candidates, alerts = Dead(), set[Key](), set[str]()
         for written_ms, letter in each_letter(letters, self._topics.dead_letters):
             self.reasons.add(letter.reason)
             dead.add(letter, self._topics.flows)
             if self._selection.takes(written_ms, letter):
                 self._ids.add(letter.id)
-                try:
-                    candidates.update(keys_of(self._rows_of(letter, reader, records)))
-                except NotPossibleError:
-                    continue  # told when its turn comes
-        return read_log(reader, self._topics.flows, candidates, dead)
+                with suppress(NotPossibleError):  # told when its turn comes
+                    if letter.stage in OUT_OF_BAND:
+                        alerts.update(self._verdicts.told(letter, reader).alerts)
+                    else:
+                        candidates.update(keys_of(self._rows_of(letter, reader, records)))
+        log = read_log(reader, self._topics.flows, candidates, dead)
+        log.alerts = published_ids(reader, self._topics.alerts, alerts)
+        return log
 
     def _rows_of(self, letter: DeadLetter, reader: KafkaReader, records: Records) -> pa.RecordBatch:
         if letter.stage == "ingest":
             return records.rows_of(letter)
-        if letter.stage == "features":
-            return flows_of(letter, self._topics.flows, reader, self._feature_set)
-        raise NotPossibleError(
-            f"letters of the {letter.stage} stage are not supported yet: the windows have counted their flows"
-        )
+        return flows_of(letter, self._topics.flows, reader, self._feature_set)
 
     def _steps(self, letters: KafkaReader, reader: KafkaReader, records: Records, log: Log) -> Iterator[Step]:
         for letter in self._chosen(letters):
             if letter.id not in self._ids:
                 continue  # written meanwhile
             try:
-                yield self._step(letter, self._rows_of(letter, reader, records), records, log)
+                if letter.stage in OUT_OF_BAND:
+                    yield self._judged(letter, self._verdicts.told(letter, reader), log)
+                else:
+                    yield self._step(letter, self._rows_of(letter, reader, records), records, log)
             except NotPossibleError as error:
-                yield Outcome(letter=letter, lanes={}, why_not=str(error)), []
+                yield Outcome(letter=letter, why_not=str(error)), []
+
+    def _judged(self, letter: DeadLetter, told: Told, log: Log) -> Step:
+        fresh = {alert_id: sending for alert_id, sending in told.alerts.items() if alert_id not in log.alerts}
+        log.alerts.update(fresh)
+        n_known = len(told.alerts) - len(fresh)
+        outcome = Outcome(letter=letter, n_judged=told.n_flows, n_alerts=len(fresh), n_known=n_known)
+        return outcome, list(fresh.values())
 
     def _step(self, letter: DeadLetter, rows: pa.RecordBatch, records: Records, log: Log) -> Step:
         fresh = left_out(rows, (log.taken, log.sent[letter.id]))

@@ -1,5 +1,6 @@
 """Streams of real processes, and models trained once for all of them."""
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,24 @@ from training.train import Plan, train_model
 
 MAX_ROWS = 3000
 """Rows to fit on: how good the models are is not asked here."""
+
+
+DETECTOR = """
+    import os
+
+    import numpy as np
+
+    from detectors.robust_z import RobustZScore
+
+
+    class Fatal(RobustZScore):
+        name = "fatal"
+
+        def score(self, x):
+            if os.environ.get("FATAL") and (np.abs(x).max(axis=1) > float(os.environ["FATAL"])).any():
+                os._exit(139)
+            return super().score(x)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -71,9 +90,21 @@ def make_stream(broker: KafkaSettings, trained: Trained, tmp_path: Path) -> Iter
             n_made += 1
             case = CASES[dataset]
             panel = {"models": case.models, "models_dir": str(trained(dataset)), "alpha": 1.0}
-            given = {"features": {"feature_set": case.feature_set}, "panel": panel, **sections}
-            if "panel" in sections:
-                given["panel"] = panel | sections["panel"]
+            features = {"feature_set": case.feature_set} | sections.pop("features", {})
+            given = {**sections, "features": features, "panel": panel | sections.get("panel", {})}
             return stack.enter_context(Stream(broker, tmp_path / f"stream-{n_made}", **given))
 
         yield make
+
+
+@pytest.fixture
+def fatal_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A detector of somebody else, installed in a folder: it dies over strange flows if told to."""
+    folder = tmp_path / "site"
+    info = folder / "fatal-0.1.dist-info"
+    info.mkdir(parents=True)
+    (folder / "fatal.py").write_text(textwrap.dedent(DETECTOR))
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fatal\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[weir.detectors]\nfatal = fatal:Fatal\n")
+    monkeypatch.syspath_prepend(str(folder))
+    return folder

@@ -1,7 +1,6 @@
 """A message that kills the process is set aside after two deaths, and everything else is scored."""
 
 import os
-import textwrap
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,41 +20,11 @@ N, ROWS, AT = 400, 20, 210
 FATAL = 60.0
 """Standard deviations at which the detector dies; the duration of one flow lies above."""
 
-DETECTOR = """
-    import os
-
-    import numpy as np
-
-    from detectors.robust_z import RobustZScore
-
-
-    class Fatal(RobustZScore):
-        name = "fatal"
-
-        def score(self, x):
-            if os.environ.get("FATAL") and (np.abs(x).max(axis=1) > float(os.environ["FATAL"])).any():
-                os._exit(139)
-            return super().score(x)
-"""
-
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A detector of somebody else, installed in a folder."""
-    folder = tmp_path / "site"
-    info = folder / "fatal-0.1.dist-info"
-    info.mkdir(parents=True)
-    (folder / "fatal.py").write_text(textwrap.dedent(DETECTOR))
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fatal\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[weir.detectors]\nfatal = fatal:Fatal\n")
-    monkeypatch.syspath_prepend(str(folder))
-    return folder
-
-
-@pytest.fixture
-def stream(make_stream: MakeStream, package: Path, data_dir: Path) -> Stream:
+def stream(make_stream: MakeStream, fatal_package: Path, data_dir: Path) -> Stream:
     """A stream whose detect worker dies over one message."""
-    models = package / "models"
+    models = fatal_package / "models"
     plan = Plan(detector="fatal", max_rows=2000)
     train_model(load_dataset("unsw-conn", data_dir), plan, models_dir=models, name="fatal")
     made = make_stream(
@@ -63,7 +32,7 @@ def stream(make_stream: MakeStream, package: Path, data_dir: Path) -> Stream:
         panel={"models": ["fatal"], "models_dir": str(models), "alpha": 1e-4},
         writer={"rows": ROWS},
     )
-    made.env = {"PYTHONPATH": f"{package}{os.pathsep}{ROOT}", "FATAL": str(FATAL)}
+    made.env = {"PYTHONPATH": f"{fatal_package}{os.pathsep}{ROOT}", "FATAL": str(FATAL)}
     made.may_die = True
     return made
 

@@ -1,20 +1,27 @@
 """What was rejected wrongly comes back: each flow once, and no alert of any other changes."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 from accounts import Books, published_flows
-from brokers import conn_rows
+from brokers import conn_rows, whole_log
 from cases import MakeStream
 from stream import ROOT, STAGES, Stream, stopped
 
 from connectors.kafka_reader import KafkaReader
+from connectors.publish import publish
 from connectors.source_memory import MemorySource
 from connectors.wire import FlowsHeaders, encode
+from pipeline.agents.letters import whole_letter
 from pipeline.topic_plan import topic_specs
+from training.datasets import load_dataset
+from training.train import Plan, train_model
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 
@@ -28,9 +35,17 @@ def command(stream: Stream, *args: str) -> list[str]:
     return [sys.executable, "-m", "pipeline.cli.main", *given]
 
 
-def redrive(stream: Stream, *args: str) -> subprocess.CompletedProcess[str]:
-    done = command(stream, *args)
-    return subprocess.run(done, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+def redrive(stream: Stream, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **stream.env, **env}
+    return subprocess.run(
+        command(stream, *args),
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def ends(stream: Stream) -> dict[str, dict[int, tuple[int, int]]]:
@@ -120,3 +135,73 @@ def test_a_redrive_killed_in_the_middle_goes_on(make_stream: MakeStream) -> None
     books = stream.settle()
     assert stream.accounts.balance == (4 * MANY, 2 * MANY, 2 * MANY)
     assert len(published_flows(books)) == 2 * MANY
+
+
+def letters_of(stream: Stream, stage: str, topic: str) -> int:
+    """Write a letter of a stage for every message of its input, and return how many."""
+    messages = [m for m in whole_log(stream.kafka, topic) if dict(m.headers)["weir-rows"] != b"0"]
+    letters = [whole_letter(message, stage, "failed", "a fault that is mended") for message in messages]
+    dead = stream.topics.dead_letters
+    publish(stream.kafka, [(dead, 0, letter.value, letter.to_kafka()) for letter in letters])
+    return len(letters)
+
+
+@pytest.mark.parametrize("stage", ["detect", "alerts"])
+@pytest.mark.parametrize("broker", [pytest.param("local_broker", marks=pytest.mark.broker)], indirect=True)
+def test_flows_the_windows_have_counted_are_judged_as_the_workers_do(
+    make_stream: MakeStream, stage: str
+) -> None:
+    """The alerts that redrive gives have every byte of those that the workers give."""
+    stream = make_stream("unsw-conn", **OPEN)
+    stream.start(*STAGES[: STAGES.index(stage)])
+    for start_s in range(0, 50, 10):
+        put(stream, f"at-{start_s}-", 20, start_s)
+    topic = stream.topics.features("conn") if stage == "detect" else stream.accounts.detections
+    stream.wait(lambda: len(list(whole_log(stream.kafka, topic))) >= 5, "input of the stage")
+    n_letters = letters_of(stream, stage, topic)
+    flows = ends(stream)[stream.topics.flows]
+
+    done = redrive(stream, "--stage", stage, "--go")
+
+    assert (done.returncode, flows) == (0, ends(stream)[stream.topics.flows]), done.stderr
+    assert f"{n_letters} brought back with 100 flows" in done.stderr
+    assert len(published_flows(stream.accounts.look())) == 100
+    again = redrive(stream, "--stage", stage, "--go")
+    assert (again.returncode, f"{n_letters} in the stream already" in again.stderr) == (0, True), again.stderr
+    stream.start(*STAGES[STAGES.index(stage) :])
+    stream.wait(
+        lambda: stream.accounts.look().repeats["alerts"] >= 100, "alerts of the workers, byte for byte"
+    )
+    assert len(stream.accounts.books.alerts) == 100
+
+
+@pytest.mark.parametrize("broker", [pytest.param("local_broker", marks=pytest.mark.broker)], indirect=True)
+def test_a_message_that_was_poison_comes_back(
+    make_stream: MakeStream, fatal_package: Path, data_dir: Path
+) -> None:
+    """With the detector mended its flows get their alerts; before, redrive says that it still kills."""
+    models = fatal_package / "models"
+    plan = Plan(detector="fatal", max_rows=2000)
+    train_model(load_dataset("unsw-conn", data_dir), plan, models_dir=models, name="fatal")
+    stream = make_stream("unsw-conn", panel={"models": ["fatal"], "models_dir": str(models)}, **OPEN)
+    stream.env = {"PYTHONPATH": f"{fatal_package}{os.pathsep}{ROOT}", "FATAL": "60"}
+    stream.may_die = True
+    stream.start("all")
+    rows = conn_rows(20, prefix="odd-")
+    at = rows.schema.get_field_index("duration")
+    odd = rows.set_column(at, rows.schema.field(at), pa.array([1e300] * 20))
+    put(stream, "before-", 20, start_s=0)
+    stream.put(encode(odd), FlowsHeaders(record="conn@1", rows=20).to_kafka())
+    put(stream, "after-", 20, start_s=0)
+    alerts = dict(stream.settle(within_s=90).alerts)
+
+    deadly = redrive(stream, "--reason", "poison", "--go")
+    mended = redrive(stream, "--reason", "poison", "--go", FATAL="")
+
+    assert (deadly.returncode, "it kills the process again" in deadly.stdout) == (1, True), deadly.stderr
+    assert mended.returncode == 0, mended.stderr
+    assert "20 flows judged, 20 alerts sent" in mended.stdout
+    books = stream.settle()
+    assert stream.accounts.balance == (60, 40, 20)
+    assert alerts.items() <= books.alerts.items()
+    assert set(published_flows(books)) == set(flow_ids(books))
