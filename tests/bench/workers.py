@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from load import Behind, Load, Numbers, Room
+from load import Behind, Load, Room
 from rig import Running, settings_for, wait, worker
 
 from connectors.kafka_settings import KafkaSettings
@@ -44,12 +45,13 @@ def full_window(load: Load) -> int:
     return min(CAP, round(WINDOW_S * load.rate / load.lanes))
 
 
-def train_on(folder: Path, load: Load, name: str = "bench") -> None:
+def train_on(folder: Path, load: Load, name: str = "bench", *, pause_s: float = 0.0) -> None:
     """Train `name` in `FOLDER/models` on lane 0 of a load, windows filling and full.
 
-    Its false alarms on other flows of the load are then near alpha.
+    Its false alarms on other flows of the load are then near alpha, and stay so where it goes on after a
+    pause of up to `pause_s` with windows that are full of old flows.
     """
-    rows = _sampled(load, _FIT_ROWS)
+    rows = _sampled(load, _FIT_ROWS, pause_s)
     dataset = Dataset(
         name="load",
         feature_set=feature_set("conn"),
@@ -66,14 +68,17 @@ def train_on(folder: Path, load: Load, name: str = "bench") -> None:
     write(fit(dataset, Plan(max_rows=20_000)), dataset, folder / "models", name, figures=None)
 
 
-def _sampled(load: Load, n_rows: int) -> pa.RecordBatch:
+def _sampled(load: Load, n_rows: int, pause_s: float) -> pa.RecordBatch:
     """Return features of rows drawn evenly from the time in which windows fill and a while after."""
     lane, rng = LaneFeatures(feature_set("conn")), np.random.default_rng(load.seed)
-    n_messages = max(50, round(1.5 * full_window(load) / load.rows))
+    n_full = max(30, full_window(load) // load.rows)
+    n_messages = n_full + max(20, n_full // 2)
     each = min(load.rows, -(-n_rows // n_messages))
+    later = replace(load, start_us=load.start_us + round(pause_s * 1e6))
     kept: list[pa.RecordBatch] = []
-    for index in range(0, n_messages * load.lanes, load.lanes):
-        rows = lane.process(load.batch(index))
+    for number in range(n_messages):
+        flows = load if number < n_full else later
+        rows = lane.process(flows.batch(number * load.lanes))
         kept.append(rows.take(pa.array(np.sort(rng.choice(load.rows, each, replace=False)))))
     joined: pa.RecordBatch = pa.Table.from_batches(kept).combine_chunks().to_batches()[0]
     return joined
@@ -199,6 +204,6 @@ class Progress:
             print(f"  {self._what}: {n_done:,} of {self._n:,} flows, {left:,.0f} s left", flush=True)
 
 
-def percentiles(values: Sequence[float] | Numbers, *which: float) -> list[float]:
+def percentiles(values: Sequence[float] | npt.NDArray[np.float64], *which: float) -> list[float]:
     """Return percentiles of measured values."""
     return [float(value) for value in np.percentile(np.asarray(values, dtype=np.float64), which)]
