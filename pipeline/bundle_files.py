@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ MANIFEST = "manifest.json"
 CHECKSUM = "manifest.sha256"
 PARTIAL = ".partial-"
 """How the name of a folder begins that is being written, or was when its writer died."""
+
+STALE_S = 24 * 3600.0
+"""A folder that nobody has written to for so long has no writer any more: writing takes seconds."""
 
 READABLE = 0o755
 COPY_AGAIN = "copy the whole bundle again or train the model again"
@@ -47,6 +51,7 @@ def write_folder(parent: Path, manifest: Mapping[str, Any], files: Mapping[str, 
     """
     try:
         parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
         with _partial(parent) as temporary:
             for name, content in files.items():
                 _write(temporary / name, content)
@@ -90,6 +95,15 @@ def _sums(files: Mapping[str, bytes]) -> dict[str, str]:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what writers that were killed have left behind, and nothing that may still be written."""
+    for left in parent.glob(f"{PARTIAL}*"):
+        with suppress(OSError):  # another writer sweeps, too
+            newest = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+            if left.is_dir() and not left.is_symlink() and time.time() - newest > STALE_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

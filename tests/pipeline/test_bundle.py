@@ -1,9 +1,11 @@
 """Bundles: what is written is what is read, whole or not at all, and every changed byte is noticed."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from detectors.base import Detector
 from detectors.calibration import Calibration
 from pipeline import bundle_files
 from pipeline.bundle import Bundle, list_bundles, load_bundle, plain, write_bundle
-from pipeline.bundle_files import CHECKSUM, MANIFEST, versions, write_folder
+from pipeline.bundle_files import CHECKSUM, MANIFEST, STALE_S, versions, write_folder
 from pipeline.errors import BundleError
 from pipeline.features.base import CARRIED
 from pipeline.features.feature_sets import feature_set
@@ -355,6 +357,26 @@ def test_half_written_bundle_is_never_visible(tmp_path: Path, simple: Parts) -> 
     with pytest.raises(BundleError, match=r"no model 'unsw'"):
         load_bundle("unsw", tmp_path)
     assert _write(tmp_path, simple).version == "1"
+
+
+def test_what_a_killed_writer_left_is_swept_when_nobody_can_be_writing_it(
+    tmp_path: Path, simple: Parts
+) -> None:
+    """The next writer removes it after a day; a folder that was just touched, and a file, stay."""
+    models, now = tmp_path / "simple", time.time()
+    for name, age_s in (("stale", 2 * STALE_S), ("written", 2 * STALE_S), ("fresh", 0.0)):
+        folder = models / f".partial-{name}"
+        folder.mkdir(parents=True)
+        (folder / "weights").write_bytes(b"1")
+        os.utime(folder / "weights", (now, now - (0.0 if name == "written" else age_s)))
+        os.utime(folder, (now, now - age_s))
+    (models / ".partial-file").write_bytes(b"")
+    os.utime(models / ".partial-file", (0, 0))
+
+    _write(tmp_path, simple, name="simple")
+
+    left = [".partial-file", ".partial-fresh", ".partial-written"]
+    assert sorted(p.name for p in models.iterdir()) == [*left, "1"]
 
 
 def test_writers_at_the_same_time_take_different_numbers(
