@@ -1,19 +1,29 @@
 """What became of the flows: counted from the topics themselves, not from what workers say."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
 from connectors.dead_letters import DeadLetter
-from connectors.kafka_reader import KafkaReader
+from connectors.errors import RecordError
+from connectors.kafka_reader import KafkaReader, Message
 from connectors.topics import Topics
 from connectors.wire import decode
+from pipeline.errors import JournalError
 from pipeline.messages import DetectionsHeaders
 from pipeline.settings import Settings
 
 
 @dataclass(slots=True)
 class Account:
-    """The verdicts and dead letters so far; repeats count once."""
+    """The verdicts and dead letters so far; repeats count once.
+
+    A flow that `weir dead-letters redrive` brought back from the ingest or features stage counts twice,
+    as the letter that it was and as the flow that it is: when nothing is on its way, *scored + dead =
+    sent + redriven*. Letters of the detect stage stay the answer for their flows: redriving them gives
+    alerts, and moves nothing here. Letters of the alerts stage hold flows that are scored, and count as
+    no flow.
+    """
 
     scored: dict[tuple[int, int], int] = field(default_factory=dict)  # (lane, flows offset) -> rows
     flagged: dict[str, int] = field(default_factory=dict)  # flow id -> event time, microseconds
@@ -31,7 +41,7 @@ class Account:
 
     @property
     def n_accounted(self) -> int:
-        """Flows that are scored or in the dead letters: all that were sent, when nothing is on its way."""
+        """Flows that are scored or in the dead letters: all that were sent or redriven, at rest."""
         return self.n_scored + self.n_dead
 
 
@@ -61,13 +71,16 @@ class Accountant:
             for partition, (begin, end) in self._reader.offsets(topic).items():
                 start = max(begin, self._next.get((topic, partition), begin))
                 for message in self._reader.read_range(topic, partition, start, end):
-                    if topic == self._dead_letters:
-                        self._dead(DeadLetter.from_kafka(message.headers, message.value))
-                    else:
-                        headers = DetectionsHeaders.from_kafka(message.headers)
-                        self._judged(partition, headers, message.value)
+                    with suppress(RecordError, JournalError):  # a message of somebody else
+                        self._take(message)
                 self._next[topic, partition] = max(start, end)
         return self.account
+
+    def _take(self, message: Message) -> None:
+        if message.topic == self._dead_letters:
+            self._dead(DeadLetter.from_kafka(message.headers, message.value))
+        else:
+            self._judged(message.partition, DetectionsHeaders.from_kafka(message.headers), message.value)
 
     def _dead(self, letter: DeadLetter) -> None:
         if letter.stage != "alerts":  # those flows are scored; only their alerts are missing
