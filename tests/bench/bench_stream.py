@@ -68,8 +68,9 @@ class Bench:
         self.source = Repeated(args.dataset, self._n * rows)
         self._prefix = f"rows{rows}"
         self.legs: Legs = defaultdict(list)
+        self.flagged = 0.0  # share of the flows
 
-    def run(self, repeats: int) -> Legs:
+    def run(self, repeats: int) -> None:
         """Measure everything."""
         with self.log(self._prefix) as log:
             tell(f"{self._rows} rows a message: {self._n * self._rows:,} flows")
@@ -82,7 +83,6 @@ class Bench:
                 self.whole(log)
         for way, stages in WAYS.items():
             self._live(way, stages)
-        return self.legs
 
     def whole(self, log: Log) -> None:
         """Measure the stream from end to end, each way from a log without any outputs, and leave it so."""
@@ -123,6 +123,8 @@ class Bench:
         with worker(stage, self._folder, self._prefix) as running:
             watched = log.watch(stage, running)
             self._keep(stage, log.run([watched], skip=self._skip, target=self._n)[0])
+        if stage == "detect":
+            self.flagged = log.flagged()
 
     def drained(self, log: Log, way: str, stages: Sequence[str]) -> None:
         """Start the workers against the stream, the first stage last; all of the flows are there."""
@@ -213,7 +215,7 @@ def ratio(legs: Legs, stage: str, client: str) -> float | None:
     return statistics.median(leg.per_cpu_s / floor.per_cpu_s for leg, floor in pairs)
 
 
-def table(found: dict[int, Legs]) -> Table:
+def table(found: dict[int, Legs], note: str) -> Table:
     """Return all figures."""
     rows: list[list[str | float | None]] = []
     for size, legs in found.items():
@@ -233,6 +235,7 @@ def table(found: dict[int, Legs]) -> Table:
             "peak memory, MB",
         ],
         rows=rows,
+        note=note,
     )
 
 
@@ -287,16 +290,21 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Measure and report."""
     args = parsed()
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as name, broker(args) as kafka:
-        train(Path(name), args.dataset)
-        found = {rows: Bench(kafka, Path(name), rows, args).run(args.repeats) for rows in args.rows}
+    benches = {}
+    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder, broker(args) as kafka:
+        train(Path(folder), args.dataset)
+        for rows in args.rows:
+            benches[rows] = Bench(kafka, Path(folder), rows, args)
+            benches[rows].run(args.repeats)
+    found = {rows: bench.legs for rows, bench in benches.items()}
+    flagged = ", ".join(f"{100 * bench.flagged:.2g} %" for bench in benches.values())
     name = "stream" if args.dataset == "synthetic" else f"stream-{args.dataset}"
     plan = PLAN.format(traffic=PROTOCOL[args.dataset], skip=SKIP, repeats=args.repeats)
     Report(
         name=name,
         title=f"Stream, stage by stage and end to end ({args.dataset}, broker {args.broker})",
         protocol=plan,
-        tables=[table(found)],
+        tables=[table(found, f"Flagged, by rows a message: {flagged} of the flows.")],
         plots=[plot(found)],
         aims=aims(found[max(found)]) if args.dataset == "synthetic" else [],
     ).finish(args)

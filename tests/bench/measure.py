@@ -10,7 +10,7 @@ from kafka import TopicPartition
 from rig import WAIT_S, Running
 
 from connectors.kafka_client import admin, consumer
-from connectors.kafka_reader import KafkaReader
+from connectors.kafka_reader import KafkaReader, Message
 from connectors.kafka_settings import KafkaSettings
 from connectors.topics import TopicAdmin, Topics
 from pipeline.messages import DetectionsHeaders
@@ -90,7 +90,15 @@ class Log:
         """Return how many messages the panel's topic begins with that answer no flows message."""
         with KafkaReader(self.settings.kafka) as reader:
             first = list(reader.read_range(self.detections, 0, 0, 1))
-        return sum(DetectionsHeaders.from_kafka(message.headers).begins for message in first)
+        return sum(_headers(message).begins for message in first)
+
+    def flagged(self) -> float:
+        """Return the share of judged flows that the panel has flagged."""
+        with KafkaReader(self.settings.kafka) as reader:
+            stop = self.count(self.detections)
+            messages = reader.read_range(self.detections, 0, 0, stop)
+            counts = [(h.flagged, h.rows) for h in map(_headers, messages)]
+        return sum(flagged for flagged, _ in counts) / max(1, sum(rows for _, rows in counts))
 
     def written_s(self, topic: str, offset: int) -> float:
         """Return when a message was written, seconds."""
@@ -147,6 +155,10 @@ class Log:
         self.clear()
         with TopicAdmin(self.settings.kafka) as topics:
             topics.delete([spec.name for spec in topic_specs(self.settings)])
+
+
+def _headers(message: Message) -> DetectionsHeaders:
+    return DetectionsHeaders.from_kafka(message.headers)
 
 
 def _delete_groups(kafka: KafkaSettings, prefix: str) -> None:
