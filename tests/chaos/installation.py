@@ -63,8 +63,8 @@ class Installation:
         with TopicAdmin(self.direct) as admin:
             admin.create(topic_specs(settings))
         self.flows = f"{prefix}.flows.v1"
-        self.groups = [f"{prefix}-features-{traffic.feature_set}", f"{prefix}-detect-main"]
-        self.groups.append(f"{prefix}-alerts-main")
+        hops = [f"{prefix}-features-{traffic.feature_set}", f"{prefix}-detect-main"]
+        self.groups = [*([f"{prefix}-inline-main"] if inline else hops), f"{prefix}-alerts-main"]
 
     def _settings(
         self, public: str, models: Path, sections: Mapping[str, Mapping[str, Any]]

@@ -68,9 +68,9 @@ class Member:
         return self._child is not None and self._child.ended() is None
 
     @property
-    def pid(self) -> int:
-        """Of the process that runs."""
-        return self._child.pid if self._child is not None else -1
+    def has_lanes(self) -> bool:
+        """Whether a worker's group has told it which lanes it works on."""
+        return self.log.exists() and "lanes_assigned" in self.log.read_text(errors="replace")
 
     def tend(self, now: float) -> None:
         """Start it if it is due; take note of its end."""

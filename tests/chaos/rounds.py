@@ -23,7 +23,7 @@ SETTLE_S = 90.0
 """How long after the last fault everything must be done: the watchdog's 10 s several times over."""
 STILL_S = 75.0
 """How long a lane with work may stand still while faults come and go."""
-START_S = 60.0
+START_S = 90.0
 TICK_S = 0.05
 
 
@@ -119,7 +119,7 @@ class Round:
     def run(self) -> Result:
         """Return what it came to; problems are in there, never raised."""
         begun = time.monotonic()
-        members = self._members()
+        members = self._workers()
         try:
             with self.installation.ledger() as ledger:
                 disturber = Disturber(self.cluster, self.installation, ledger, members, self._joiner)
@@ -134,19 +134,25 @@ class Round:
         self.result.seconds = time.monotonic() - begun
         return self.result
 
-    def _members(self) -> list[Member]:
+    def _workers(self) -> list[Member]:
         install = self.installation
         # One worker of the last stage: what it does is little. The others have two.
         names = [(stage, f"{stage}-{i}") for stage in install.stages for i in range(1 + (stage != "alerts"))]
-        workers = [install.worker(stage, name, self.env, self.explained) for stage, name in names]
-        speed = self.traffic.span_s() / (self.plan.span_s * 0.9)
-        return [*workers, *(install.connector(sensor, speed) for sensor in self.traffic.sensors)]
+        return [install.worker(stage, name, self.env, self.explained) for stage, name in names]
+
+    def _connectors(self) -> list[Member]:
+        speed = self.traffic.span_s() / (self.plan.span_s * 0.95)
+        return [self.installation.connector(sensor, speed) for sensor in self.traffic.sensors]
 
     def _joiner(self, stage: str, number: int) -> Member:
         return self.installation.worker(stage, f"{stage}-joiner-{number}", self.env, self.explained)
 
     def _disturbed(self, disturber: Disturber, ledger: Ledger) -> None:
-        self._wait(disturber, lambda: bool(ledger.books.messages["detections"]), START_S, "no first verdict")
+        self._wait(
+            disturber, lambda: all(m.has_lanes for m in disturber.members), START_S, "not all workers up"
+        )
+        disturber.members += self._connectors()
+        self._wait(disturber, lambda: bool(ledger.books.messages["flows"]), START_S, "no first flow")
         begun = time.monotonic()
         waiting = list(self.faults)
         while waiting or disturber.is_busy:
@@ -196,8 +202,8 @@ class Round:
             result.problems.append(
                 f"progress: a lane with work stood still for {result.longest_still_s:.0f} s"
             )
-        result.problems += self._compared(books, disturber)
         self._count(books, disturber, expected)
+        result.problems += self._compared(books, disturber)
 
     def _compared(self, books: Books, disturber: Disturber) -> list[str]:
         records, key = log_keys(books)

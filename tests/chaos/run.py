@@ -24,10 +24,10 @@ from faults import WEIGHTS, told
 from installation import HAS_INLINE
 from pages import write_page
 from reference import References
-from rounds import Plan, Result, Round
+from rounds import SETTLE_S, STILL_S, Plan, Result, Round
 from traffic import DATA, TRAFFIC
 
-FAULTS = 28
+FAULTS = 40
 """In a round."""
 PACE_S = 1.9
 """Seconds from one fault to the next, on average."""
@@ -50,7 +50,7 @@ def main() -> int:
                 with rounds.open("a") as file:
                     file.write(json.dumps(asdict(results[-1])) + "\n")
     if args.report:
-        write_page(args.report, results, args.seed)
+        write_page(args.report, results, args.seed, settle_s=SETTLE_S, still_s=STILL_S)
     return _sum_up(results)
 
 

@@ -96,7 +96,7 @@ TRAFFIC = {
             dataset="synthetic",
             feature_set="conn",
             detector="beaa",
-            records=45_000,
+            records=80_000,
             options=("--seed", "7", "--days", "1", "--scale", "8"),
             generated=Generated(seed=7, days=1, scale=8.0),
         ),
