@@ -8,11 +8,12 @@ import pyarrow as pa
 
 from connectors.base import Source
 from connectors.dead_letters import DeadLetter
-from connectors.kafka_reader import KafkaReader
+from connectors.kafka_reader import KafkaReader, Message
 from connectors.lanes import LaneMap
 from connectors.marks import Tail, read_tail
 from connectors.publish import Publisher, Sending
 from connectors.topics import Topics
+from pipeline.agents.trial import survives
 from pipeline.features.feature_sets import feature_set
 from pipeline.redrive.contents import NotPossibleError, acceptable, flows_of
 from pipeline.redrive.letters import Dead, Selection, each_letter
@@ -21,6 +22,7 @@ from pipeline.redrive.packing import flows_messages, flush_message
 from pipeline.redrive.records import Records
 from pipeline.redrive.verdicts import Told, Verdicts, published_ids
 from pipeline.settings import Settings
+from pipeline.topic_plan import stages
 
 LETTERS_AT_ONCE = 100
 """Letters sent together: what a kill leaves in doubt, until the log is read again."""
@@ -167,10 +169,20 @@ class Redrive:
                 part, letter.id, self._settings, self._topics.flows, lane, log.tails[lane]
             )
         ]
+        if letter.reason == "poison":
+            self._check_poison(messages)
         log.taken.update(keys_of(good))
         lanes = {lane: part.num_rows for lane, part in parts}
         n_known = rows.num_rows - fresh.num_rows
         return Outcome(letter=letter, lanes=lanes, n_known=n_known, why_not=why_not), messages
+
+    def _check_poison(self, messages: list[Sending]) -> None:
+        """Refuse what still kills a process: workers would die over it twice more."""
+        stage = stages(self._settings)[0]
+        for topic, lane, value, headers in messages:
+            message = Message(topic, lane or 0, 0, 0, None, value, tuple(headers))
+            if not survives(stage, self._settings, message):
+                raise NotPossibleError("it kills the process again")
 
     def _sent(self, steps: Iterator[Step], log: Log) -> Iterator[Outcome]:
         """Yield the outcomes as their messages become durable; close the alert groups of lanes at rest."""

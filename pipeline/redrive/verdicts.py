@@ -25,6 +25,7 @@ from pipeline.grouping import Grouper
 from pipeline.judge import Judge
 from pipeline.messages import DetectionsHeaders, FeaturesHeaders
 from pipeline.redrive.contents import NotPossibleError, message_of
+from pipeline.redrive.rebuilt import features_again
 from pipeline.settings import Settings
 
 
@@ -65,8 +66,7 @@ class Verdicts:
             raise NotPossibleError(f"it would be refused again: {error}") from error
 
     def _judged(self, letter: DeadLetter, reader: KafkaReader) -> Told:
-        message = message_of(letter, self._topics.features(self._settings.features.feature_set), reader)
-        headers = FeaturesHeaders.from_kafka(message.headers)
+        message, headers, rows = self._features(letter, reader)
         if headers.feature_set != self._judge.panel.feature_set_id:
             raise NotPossibleError(
                 f"its features are of set {headers.feature_set}, but the models of panel "
@@ -74,9 +74,7 @@ class Verdicts:
             )
         self._check_poison(letter, message)
         try:
-            verdict = self._judge.judge(decode(message.value), headers.clock_us)
-        except RecordError:
-            raise
+            verdict = self._judge.judge(rows, headers.clock_us)
         except Exception as error:  # pure code: what fails, fails again
             raise NotPossibleError(f"it fails again: {type(error).__name__}: {error}") from error
         said = DetectionsHeaders(
@@ -90,6 +88,16 @@ class Verdicts:
         )
         alerts = dict(_alerts(letter, message, verdict.flagged, said, self._topics.alerts))
         return Told(n_flows=verdict.n_scored, alerts=alerts)
+
+    def _features(
+        self, letter: DeadLetter, reader: KafkaReader
+    ) -> tuple[Message, FeaturesHeaders, pa.RecordBatch]:
+        """Return the features of a letter: from the features topic, or from the flows of an inline worker."""
+        if letter.topic == self._topics.flows:
+            message = message_of(letter, self._topics.flows, reader)
+            return message, *features_again(message, self._settings, reader)
+        message = message_of(letter, self._topics.features(self._settings.features.feature_set), reader)
+        return message, FeaturesHeaders.from_kafka(message.headers), decode(message.value)
 
     def _worded(self, letter: DeadLetter, reader: KafkaReader) -> Told:
         message = message_of(letter, self._topics.detections(self._settings.panel.name), reader)
