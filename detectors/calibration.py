@@ -101,8 +101,9 @@ class Calibration:
         n, scores = self.scores.size, np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE)
         at_least = n - np.searchsorted(self.scores, scores, side="left")
         p: Scores = (1 + at_least) / (n + 1)
-        if self.tail is not None:
-            p = np.where(at_least == 0, elementwise(scores, self._beyond), p)
+        beyond = np.flatnonzero(at_least == 0)
+        if self.tail is not None and beyond.size:
+            p[beyond] = elementwise(scores[beyond], self._beyond)
         return p
 
     def alpha_for(self, alarms_per_hour: float, *, flows_per_hour: float) -> tuple[float, str]:

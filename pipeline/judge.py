@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -195,12 +196,13 @@ class Judge:
         return pa.array(texts, pa.string())
 
 
+_EDGES = [10.0**-decade for decade in range(1, HISTOGRAM_BINS)]
 _NOTHING = pa.RecordBatch.from_pylist([], schema=FLAGGED)
 
 
 def _histogram(p_values: Scores) -> tuple[int, ...]:
-    bins = np.minimum(-np.log10(p_values), HISTOGRAM_BINS - 1).astype(np.int64)
-    return tuple(np.bincount(bins, minlength=HISTOGRAM_BINS).tolist())
+    at_most = [p_values.size, *(int(np.count_nonzero(p_values <= edge)) for edge in _EDGES), 0]
+    return tuple(more - fewer for more, fewer in pairwise(at_most))
 
 
 def _lists(columns: Sequence[Scores]) -> pa.Array:

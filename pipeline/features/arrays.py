@@ -1,6 +1,8 @@
 """Columns of a checked batch as numpy arrays: the reading side of every feature set."""
 
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +33,16 @@ def whole_numbers(rows: pa.RecordBatch, name: str) -> npt.NDArray[np.int64]:
     return np.asarray(rows.column(name).to_numpy(), dtype=np.int64)
 
 
-def single(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """Return `values` as a numeric or binary feature travels: float32, finite."""
-    if values.dtype.kind == "f":
-        values = np.clip(values, -LARGEST, LARGEST)
-    return values.astype(np.float32)
+def singles(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
+    """Return numeric and binary features as they travel: float32, finite."""
+    n_rows = len(next(iter(columns.values())))
+    matrix = np.empty((len(columns), n_rows), dtype=np.float32)
+    with np.errstate(over="ignore"):  # what does not fit is infinite, and then cut
+        for row, values in zip(matrix, columns.values(), strict=True):
+            row[:] = values
+    if matrix.max(initial=0.0) > LARGEST or matrix.min(initial=0.0) < -LARGEST:
+        np.clip(matrix, -LARGEST, LARGEST, out=matrix)
+    return dict(zip(columns, matrix, strict=True))
 
 
 def codes(rows: pa.RecordBatch, name: str, vocabulary: tuple[str, ...]) -> Codes:

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from connectors.records import CONN, FAILED_STATES, STATES
 from pipeline.features.address_classes import is_multicast, is_private
-from pipeline.features.arrays import Codes, Floats, Mask, addresses, codes, is_null, numbers, ports, single
+from pipeline.features.arrays import Codes, Floats, Mask, addresses, codes, is_null, numbers, ports, singles
 from pipeline.features.base import UNKNOWN, About, Columns, Feature, FeatureSet
 from pipeline.features.windows import WindowSpec
 
@@ -318,7 +318,7 @@ def compute(rows: pa.RecordBatch, windows: npt.NDArray[np.int64] | None) -> Colu
         raise ValueError("conn: compute was called without windows; run rows through LaneFeatures")
     flow = Flow.read(rows)
     plain = {**_numbers(rows, flow), **_yes_no(rows, flow), **_window_columns(windows, flow)}
-    return {name: single(values) for name, values in plain.items()} | {
+    return singles(plain) | {
         "transport": flow.transport,
         "service": flow.service,
         "state": flow.state,

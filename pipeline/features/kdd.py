@@ -4,11 +4,13 @@ Numbers that run over several powers of ten go through log1p; rates, and counts 
 stay as they are. `su_attempted` is called binary by its authors and takes 0, 1 and 2: numeric here.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.features.arrays import codes, numbers, single
+from pipeline.features.arrays import codes, numbers, singles
 from pipeline.features.base import Columns, Feature
 
 PROTOCOLS = ("icmp", "tcp", "udp")
@@ -103,11 +105,10 @@ FEATURES = (*CONTENT, *RECENT, *map(_of_host, OF_HOST))
 
 def compute(rows: pa.RecordBatch, _windows: npt.NDArray[np.int64] | None) -> Columns:
     """Return the 41 KDD columns as features; a yes/no column is 1 for any count above 0."""
-    return {feature.name: _column(rows, feature) for feature in FEATURES}
+    categories = {f.name: codes(rows, f.name, f.vocabulary) for f in FEATURES if f.kind == "categorical"}
+    return {**singles({f.name: _number(rows, f) for f in FEATURES if f.name not in categories}), **categories}
 
 
-def _column(rows: pa.RecordBatch, feature: Feature) -> npt.NDArray[np.generic]:
-    if feature.kind == "categorical":
-        return codes(rows, feature.name, feature.vocabulary)
+def _number(rows: pa.RecordBatch, feature: Feature) -> npt.NDArray[Any]:
     values = numbers(rows, feature.name)
-    return single(values > 0 if feature.kind == "binary" else values)
+    return values > 0 if feature.kind == "binary" else values

@@ -24,7 +24,8 @@ import pyarrow as pa
 
 from pipeline.errors import BundleError, FeatureSetError, PipelineError
 from pipeline.features.base import UNKNOWN, Feature, FeatureSet
-from pipeline.features.statistics import CategoryStats, NumberStats, Scaling, Stats, statistics, transformed
+from pipeline.features.scaling_kernel import LOGARITHMS, scale
+from pipeline.features.statistics import CategoryStats, NumberStats, Scaling, Stats, statistics
 
 Floats = npt.NDArray[np.float64]
 Rows: TypeAlias = "pa.RecordBatch | pa.Table"
@@ -73,6 +74,17 @@ class _Block:
     stats: Stats
     start: int
     stop: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Numbers:
+    """The numeric and yes/no features of the matrix, as the compiled loop takes them."""
+
+    names: tuple[str, ...]
+    logs: npt.NDArray[np.bool_]
+    centres: Floats
+    scales: Floats
+    places: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,23 +165,34 @@ class Normaliser:
     def matrix(self, rows: Rows) -> Floats:
         """Return the matrix of `rows`: (n, d) float64, finite, C-contiguous.
 
-        The bits of a row do not depend on the others: every step is elementwise over contiguous
-        columns.
+        The bits of a row do not depend on the others: every step is elementwise.
         """
         out = np.zeros((rows.num_rows, len(self.columns)))
+        numbers = self._numbers
+        if numbers.names:
+            values = _singles(rows, numbers.names)
+            limit = LIMITS[self.scaling]
+            scale(
+                values, numbers.logs, LOGARITHMS, numbers.centres, numbers.scales, limit, numbers.places, out
+            )
         for block in self._blocks:
-            values = _values(rows, block.feature.name)
-            if isinstance(block.stats, NumberStats):
-                out[:, block.start] = self._scaled(block.feature, block.stats, values)
-            else:
+            if isinstance(block.stats, CategoryStats):
                 column = _column_of_code(block, block.stats)
-                out[np.arange(len(values)), column[_within(column, values)]] = 1.0
+                codes = _values(rows, block.feature.name)
+                out[np.arange(len(codes)), column[_within(column, codes)]] = 1.0
         return out
 
-    def _scaled(self, feature: Feature, stats: NumberStats, values: npt.NDArray[Any]) -> Floats:
-        limit = LIMITS[self.scaling]
-        scaled = (transformed(feature, values) - stats.centre) / stats.scale
-        return np.clip(scaled, -limit, limit, out=scaled)
+    @cached_property
+    def _numbers(self) -> "_Numbers":
+        blocks = [block for block in self._blocks if isinstance(block.stats, NumberStats)]
+        stats = [block.stats for block in blocks if isinstance(block.stats, NumberStats)]
+        return _Numbers(
+            names=tuple(block.feature.name for block in blocks),
+            logs=np.array([block.feature.transform == "log1p" for block in blocks], dtype=np.bool_),
+            centres=np.array([each.centre for each in stats], dtype=np.float64),
+            scales=np.array([each.scale for each in stats], dtype=np.float64),
+            places=np.array([block.start for block in blocks], dtype=np.int64),
+        )
 
     def moved(self, rows: Rows) -> Moved:
         """Return which rows left the constants and categories of `fit`, and by which feature."""
@@ -289,6 +312,17 @@ def _values(rows: Rows, name: str) -> npt.NDArray[Any]:
     if isinstance(column, pa.ChunkedArray):
         return np.asarray(column.to_numpy())
     return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _singles(rows: Rows, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
+    """Return numeric and yes/no columns as they travel: (k, n), each contiguous."""
+    if isinstance(rows, pa.Table):
+        arrays = [rows.column(name).combine_chunks() for name in names]
+        rows = pa.RecordBatch.from_arrays(arrays, names=list(names))
+    # By number: a look for each name costs more than the copy.
+    places = [rows.schema.get_field_index(name) for name in names]
+    values: npt.NDArray[np.float32] = rows.select(places).to_tensor(row_major=False).to_numpy().T
+    return values
 
 
 def _shown(stats: CategoryStats) -> tuple[int, ...]:

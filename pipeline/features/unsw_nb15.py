@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from connectors.records import UNSW
-from pipeline.features.arrays import codes, numbers, single
+from pipeline.features.arrays import Floats, codes, numbers, singles
 from pipeline.features.base import Columns, Feature, FeatureSet
 
 PROTOCOLS = ("tcp", "udp", "icmp", "arp", "ospf", "igmp", "sctp", "gre", "unas")
@@ -69,15 +69,14 @@ FEATURES = (
 
 def compute(rows: pa.RecordBatch, _windows: npt.NDArray[np.int64] | None) -> Columns:
     """Return the features of checked `unsw@1` rows."""
-    columns: dict[str, npt.NDArray[np.generic]] = {}
-    for feature in FEATURES:
-        if feature.kind == "categorical":
-            columns[feature.name] = codes(rows, feature.name, feature.vocabulary)
-        else:
-            values = numbers(rows, feature.name)
-            scale = S_TO_MS if feature.name in HANDSHAKE else 1.0
-            columns[feature.name] = single(values * scale)
-    return columns
+    categories = {f.name: codes(rows, f.name, f.vocabulary) for f in FEATURES if f.kind == "categorical"}
+    plain = {f.name: _number(rows, f.name) for f in FEATURES if f.name not in categories}
+    return {**singles(plain), **categories}
+
+
+def _number(rows: pa.RecordBatch, name: str) -> Floats:
+    values = numbers(rows, name)
+    return values * S_TO_MS if name in HANDSHAKE else values
 
 
 UNSW_NB15 = FeatureSet(name="unsw-nb15", version=1, record_type=UNSW, features=FEATURES, compute=compute)

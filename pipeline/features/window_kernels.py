@@ -1,15 +1,11 @@
 """The compiled half of the windows: interning, counting and moving over `window_tables`.
 
-All compiled functions live in this one file: Numba's disk cache notices a change of the file of a
-function, not of the files that the function calls into.
+They call each other, so they live in one file (`compiled`).
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
+from pipeline.features.compiled import compiled
 from pipeline.features.window_tables import Integers, Limits, Links, Rows, Tables, Words
 
 ENTITIES, PAIRS, TRIPLES = 0, 1, 2  # places in Tables.used
@@ -24,16 +20,6 @@ HIGH = np.uint64(0xFFFF_FFFF_0000_0000)
 HALF = np.uint64(32)
 PORT_BITS = np.uint64(17)  # 65,536 ports and "no port"
 PORTS = np.uint64((1 << 17) - 1)
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def compiled(function: F) -> F:
-    """Return `function` compiled at its first call, and kept on disk where a folder can be written."""
-    try:
-        return cast("F", numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # neither beside the source nor in the home folder: compile at each start
-        return cast("F", numba.njit(nogil=True)(function))
 
 
 @compiled

@@ -17,7 +17,7 @@ from pipeline.features.base import UNKNOWN, Feature, FeatureSet
 from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.lane import LaneFeatures
 from pipeline.features.normaliser import LIMITS, OTHER, Normaliser
-from pipeline.features.statistics import Scaling, transformed
+from pipeline.features.statistics import NumberStats, Scaling, transformed
 
 MakeRows = Callable[..., pa.RecordBatch]
 ALL = frozenset({"numeric", "binary", "categorical"})
@@ -333,3 +333,25 @@ def test_fit_needs_rows_that_vary() -> None:
         Normaliser.fit(SMALL, FIT.slice(0, 1), kinds=ALL, scaling="standard")
     with pytest.raises(PipelineError, match="no binary feature varies"):
         Normaliser.fit(SMALL, FIT.slice(0, 3), kinds=frozenset({"binary"}), scaling="standard")
+
+
+SINGLES = st.one_of(
+    st.integers(-3, 20_000).map(float),  # looked up where it is small and whole
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(sizes=st.lists(SINGLES, min_size=1, max_size=300), scaling=st.sampled_from(["standard", "minmax"]))
+def test_the_compiled_loop_is_the_formula(sizes: list[float], scaling: Scaling) -> None:
+    """Every bit is that of (t(v) - centre) / scale in numpy, wherever in a batch a value stands."""
+    normaliser = _fitted(scaling=scaling)
+    n = len(sizes)
+    rows = _batch(size=sizes, place=[1] * n, rate=[0.3] * n, still=[5.0] * n, flag=[0.0] * n)
+    feature, stats = SMALL.features[0], normaliser.stats[0]
+    assert isinstance(stats, NumberStats)
+    values = transformed(feature, rows.column("size").to_numpy())
+
+    expected = np.clip((values - stats.centre) / stats.scale, -LIMITS[scaling], LIMITS[scaling])
+
+    np.testing.assert_array_equal(normaliser.matrix(rows)[:, 0], expected)
