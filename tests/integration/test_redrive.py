@@ -129,6 +129,12 @@ def test_a_redrive_killed_in_the_middle_goes_on(make_stream: MakeStream) -> None
     assert len(published_flows(books)) == 2 * MANY
 
 
+POISON = [
+    pytest.param(False, "20 flows judged, 20 alerts sent", (60, 40, 20), id="counted by the windows"),
+    pytest.param(True, "sent 20 to lane 0", (80, 60, 20), id="inline, never counted"),
+]
+
+
 def letters_of(stream: Stream, stage: str, topic: str) -> int:
     """Write a letter of a stage for every message of its input, and return how many."""
     messages = [m for m in whole_log(stream.kafka, topic) if dict(m.headers)["weir-rows"] != b"0"]
@@ -174,14 +180,21 @@ def test_counted_flows_are_judged_as_by_the_workers(make_stream: MakeStream, kin
 
 
 @pytest.mark.parametrize("broker", [pytest.param("local_broker", marks=pytest.mark.broker)], indirect=True)
+@pytest.mark.parametrize(("inline", "said", "balance"), POISON)
 def test_a_message_that_was_poison_comes_back(
-    make_stream: MakeStream, fatal_package: Path, data_dir: Path
+    make_stream: MakeStream,
+    fatal_package: Path,
+    data_dir: Path,
+    inline: bool,  # noqa: FBT001 a parameter of the test
+    said: str,
+    balance: tuple[int, int, int],
 ) -> None:
     """With the detector mended its flows get their alerts; before, redrive says that it still kills."""
     models = fatal_package / "models"
     plan = Plan(detector="fatal", max_rows=2000)
     train_model(load_dataset("unsw-conn", data_dir), plan, models_dir=models, name="fatal")
-    stream = make_stream("unsw-conn", panel={"models": ["fatal"], "models_dir": str(models)}, **OPEN)
+    panel = {"models": ["fatal"], "models_dir": str(models)}
+    stream = make_stream("unsw-conn", panel=panel, features={"inline": inline}, **OPEN)
     stream.env = {"PYTHONPATH": f"{fatal_package}{os.pathsep}{ROOT}", "FATAL": "60"}
     stream.may_die = True
     stream.start("all")
@@ -194,12 +207,15 @@ def test_a_message_that_was_poison_comes_back(
     alerts = dict(stream.settle(within_s=90).alerts)
 
     deadly = redrive(stream, "--reason", "poison", "--go")
-    mended = redrive(stream, "--reason", "poison", "--go", FATAL="")
+    assert stopped(stream.workers[0]) == 0
+    stream.env["FATAL"] = ""
+    stream.start("all")
+    mended = redrive(stream, "--reason", "poison", "--go")
 
     assert (deadly.returncode, "it kills the process again" in deadly.stdout) == (1, True), deadly.stderr
     assert mended.returncode == 0, mended.stderr
-    assert "20 flows judged, 20 alerts sent" in mended.stdout
+    assert said in mended.stdout
     books = stream.settle()
-    assert stream.accounts.balance == (60, 40, 20)
+    assert stream.accounts.balance == balance
     assert alerts.items() <= books.alerts.items()
     assert set(published_flows(books)) == set(flow_ids(books))
