@@ -101,9 +101,9 @@ class Stream:
         """Return the CPU seconds of each stage since it began."""
         return {stage: running.spent_s for stage, running in self.workers.items()}
 
-    def room(self, ahead: int) -> Room:
+    def room(self, ahead: int, answered: Callable[[], int] | None = None) -> Room:
         """Return what makes a writer stay at most `ahead` messages before the workers, while they live."""
-        return Room(self.behind, ahead, self.answered)
+        return Room(self.behind, ahead, answered or self.answered)
 
     def wait_answered(self, n_messages: int) -> None:
         """Return when so many messages have their verdicts."""
