@@ -9,8 +9,11 @@ from pipeline.features.compiled import compiled
 
 Floats = npt.NDArray[np.float64]
 
-LOGARITHMS: Floats = np.log1p(np.arange(16_384, dtype=np.float64))
-"""Most features are counts, and most counts are small: a look here is a tenth of a logarithm."""
+LOGARITHMS: Floats = np.array([math.log1p(count) for count in range(16_384)])
+"""Most features are counts, and most counts are small: a look here is a tenth of a logarithm.
+
+Of the C library, as in the compiled loop: numpy's own differs in the last bits from CPU to CPU.
+"""
 
 BLOCK = 128
 """Rows worked on at a time: so few that what they fill stays in the cache."""
