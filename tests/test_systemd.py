@@ -45,7 +45,7 @@ def seconds(text: str) -> float:
 
 def test_the_code_base_has_one_set_of_codes() -> None:
     """What the agents end with is what the supervisors are told of."""
-    assert (carrier.EXIT_AGAIN, carrier.EXIT_CONFIG) == (exit_codes.AGAIN, exit_codes.CONFIG)
+    assert (carrier.AGAIN, carrier.CONFIG) == (exit_codes.AGAIN, exit_codes.CONFIG)
     assert exit_codes.AGAIN == os.EX_TEMPFAIL
     assert exit_codes.CONFIG == os.EX_CONFIG
     assert supervisor.NO_RESTART is exit_codes.NO_RESTART

@@ -16,7 +16,7 @@ from connectors.publish import publish
 from connectors.topics import TopicAdmin
 from pipeline.agents import trial
 from pipeline.agents.attempts import Attempts
-from pipeline.agents.carrier import EXIT_AGAIN, Carrier
+from pipeline.agents.carrier import Carrier
 from pipeline.agents.lane import Out, Role
 from pipeline.agents.memory import keep_freed_memory
 from pipeline.agents.meter import Meter
@@ -24,6 +24,7 @@ from pipeline.agents.roles import Begin, build_role
 from pipeline.agents.security import broker_credentials
 from pipeline.agents.watchdog import Lags, Watchdog
 from pipeline.errors import PipelineError
+from pipeline.exit_codes import AGAIN
 from pipeline.health import HealthServer
 from pipeline.metrics import Metrics
 from pipeline.settings import Settings
@@ -125,7 +126,7 @@ class _Worker:
         )
         self._app = _faust_app(role, settings, self._carrier.settled)
         self._look_reader = KafkaReader(settings.kafka)  # the watchdog's own: it runs in another thread
-        self._watchdog = Watchdog(settings.worker.watchdog_s, self._look, exit_code=EXIT_AGAIN)
+        self._watchdog = Watchdog(settings.worker.watchdog_s, self._look, exit_code=AGAIN)
         self._wire()
 
     def run(self) -> None:

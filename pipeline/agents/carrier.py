@@ -19,13 +19,9 @@ from pipeline.agents.lane import Lane, Role
 from pipeline.agents.meter import Meter
 from pipeline.agents.outbox import Outbox, Send
 from pipeline.errors import PipelineError
+from pipeline.exit_codes import AGAIN, CONFIG
 
 log = structlog.get_logger()
-
-EXIT_AGAIN = 75
-"""EX_TEMPFAIL: input or output failed; a supervisor should start the process again."""
-EXIT_CONFIG = 78
-"""EX_CONFIG: starting again will not help; a person has to read the message."""
 
 
 class Carrier:
@@ -86,13 +82,13 @@ class Carrier:
             await self._carry(message)
         except (PipelineError, ConnectorError) as error:
             again = isinstance(error, ConnectorError)
-            self._end(EXIT_AGAIN if again else EXIT_CONFIG, "worker_stopped", message, error)
+            self._end(AGAIN if again else CONFIG, "worker_stopped", message, error)
         except BaseException as error:  # noqa: BLE001 - what escapes an agent, cancelled too, is committed
-            self._end(EXIT_AGAIN, "worker_failed", message, error)
+            self._end(AGAIN, "worker_failed", message, error)
 
     def _failed(self, error: BaseException) -> None:
         log.error("worker_failed", stage=self._role.name, error=str(error), kind=type(error).__name__)
-        self._exit(EXIT_AGAIN)
+        self._exit(AGAIN)
 
     def _end(self, code: int, event: str, message: Message, error: BaseException) -> None:
         where = f"{message.topic}/{message.partition}/{message.offset}"

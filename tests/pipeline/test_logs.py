@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from pipeline.agents.carrier import EXIT_AGAIN
+from pipeline.exit_codes import AGAIN
 from pipeline.logs import configure_logging
 
 ROOT = Path(__file__).parents[2]
@@ -137,7 +137,7 @@ def test_a_full_disk_ends_a_worker_whose_log_is_full_too(tmp_path: Path) -> None
             [sys.executable, str(script), str(tmp_path)], stderr=log, env=env, check=False, timeout=60
         )
 
-    assert done.returncode == EXIT_AGAIN
+    assert done.returncode == AGAIN
     assert "worker_failed" not in (tmp_path / "log").read_text()
 
 
