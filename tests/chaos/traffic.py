@@ -21,6 +21,9 @@ ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("WEIR_DATA", ROOT.parent / "shared" / "data"))
 """Folder of the public datasets."""
 
+TRAINED_ON = 20_000
+"""Records of each part: how good the models are is not asked here."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
@@ -33,7 +36,6 @@ class Traffic:
     records: int  # of each connector
     options: tuple[str, ...] = ()
     generated: Generated | None = None
-    trained_on: str = ""
     sensors: tuple[str, ...] = ("north", "south")
     alpha: float = 0.01
 
@@ -74,10 +76,8 @@ class Traffic:
         """Train the model that judges it, unless it is there."""
         if not (models / self.name).is_dir():
             plan = Plan(detector=self.detector, max_rows=3000)
-            data = DATA if self.needs_data or self.trained_on else None
-            train_model(
-                load_dataset(self.trained_on or self.dataset, data), plan, models_dir=models, name=self.name
-            )
+            loaded = load_dataset(self.dataset, DATA if self.needs_data else None, limit=TRAINED_ON)
+            train_model(loaded, plan, models_dir=models, name=self.name)
 
     def sections(self, models: Path) -> Mapping[str, Mapping[str, Any]]:
         """Return the settings that follow from it."""

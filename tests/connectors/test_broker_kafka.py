@@ -15,8 +15,10 @@ import pytest
 from connectors import broker_kafka
 from connectors.broker_local import free_port
 from connectors.errors import BrokerError
+from connectors.kafka_reader import KafkaReader
 from connectors.kafka_settings import KafkaSettings
-from connectors.topics import TopicAdmin
+from connectors.publish import publish
+from connectors.topics import TopicAdmin, TopicSpec
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -105,3 +107,23 @@ def test_a_used_port_is_one_sentence() -> None:
     assert done.returncode == 1
     assert "cannot be used" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.kafka
+def test_killed_it_comes_back_with_its_data(apache_kafka: KafkaSettings, tmp_path: Path) -> None:
+    """On the same port; what was acknowledged before kill -9 is there."""
+    assert apache_kafka.servers  # the jars are there
+    broker = broker_kafka.ApacheKafka(tmp_path)
+    try:
+        broker.start()
+        with TopicAdmin(broker.settings) as admin:
+            admin.create([TopicSpec(name="t", partitions=1)])
+        publish(broker.settings, [("t", 0, b"%d" % n, []) for n in range(100)])
+
+        broker.kill()
+        broker.start()
+
+        with KafkaReader(broker.settings) as reader:
+            assert [m.value for m in reader.read_range("t", 0, 0, 100)] == [b"%d" % n for n in range(100)]
+    finally:
+        broker.stop()
