@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import kafka.errors
 from cluster import Cluster
 from disturbances import Disturber
 from faults import Fault, draw
@@ -19,9 +20,11 @@ from reference import References, undisturbed
 from traffic import TRAFFIC, Traffic
 from verifier import Expected, Lost, Outcome, differences, log_keys, outcome, problems
 
-SETTLE_S = 90.0
+from connectors.errors import ConnectorError
+
+SETTLE_S = 120.0
 """How long after the last fault everything must be done: the watchdog's 10 s several times over."""
-STILL_S = 75.0
+STILL_S = 90.0
 """How long a lane with work may stand still while faults come and go."""
 START_S = 90.0
 TICK_S = 0.05
@@ -129,8 +132,8 @@ class Round:
                     disturber.heal_all()
                     self._end(disturber.members)
                 self._judge(ledger.look(), disturber)
-        except TimeoutError as error:
-            self.result.problems.append(str(error))
+        except (TimeoutError, ConnectorError, kafka.errors.KafkaError) as error:
+            self.result.problems.append(f"round: {type(error).__name__}: {error}")
         self.result.seconds = time.monotonic() - begun
         return self.result
 
@@ -208,7 +211,8 @@ class Round:
     def _compared(self, books: Books, disturber: Disturber) -> list[str]:
         records, key = log_keys(books)
         found = []
-        if records != self.references.records(self.traffic.name, records) and not self.explained:
+        dataset = f"{self.traffic.name}-{self.traffic.records}"
+        if records != self.references.records(dataset, records):
             found.append("record: the flows differ from those that this dataset gave before, or their order")
         return found + differences(outcome(books), self._reference(books, key, disturber))
 

@@ -46,9 +46,12 @@ def main() -> int:
         cluster = local_cluster() if args.broker == "local" else kafka_cluster(Path(folder) / "kafka")
         with cluster as broker:
             for plan in _plans(args, results):
-                results.append(_round(plan, broker, Path(folder), state))
+                result = _round(plan, broker, Path(folder), state)
+                if args.round is not None:
+                    return _sum_up([result])
+                results.append(result)
                 with rounds.open("a") as file:
-                    file.write(json.dumps(asdict(results[-1])) + "\n")
+                    file.write(json.dumps(asdict(result)) + "\n")
     if args.report:
         write_page(args.report, results, args.seed, settle_s=SETTLE_S, still_s=STILL_S)
     return _sum_up(results)
@@ -61,7 +64,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--mode", choices=["two-hop", "inline", "both"], default="both")
     parser.add_argument("--broker", choices=["kafka", "local"], default="kafka")
     parser.add_argument("--state", type=Path, help="folder for results and models (default: .chaos/SEED)")
-    parser.add_argument("--round", type=int, help="only this round, again, whatever was done before")
+    parser.add_argument("--round", type=int, help="only this one, again; it does not count")
     parser.add_argument("--traffic", choices=sorted(TRAFFIC), help="only this")
     parser.add_argument("--kind", choices=["plain", "poison", "segments"], help="only this kind of round")
     parser.add_argument("--only", choices=sorted(WEIGHTS), nargs="+", default=[], help="only these faults")
@@ -72,7 +75,8 @@ def _arguments() -> argparse.ArgumentParser:
 def _plans(args: argparse.Namespace, results: list[Result]) -> Iterator[Plan]:
     """Yield rounds until there were enough faults."""
     if args.round is not None:
-        yield _plan(args, args.round, FAULTS)
+        known = [sum(result.faults.values()) for result in results if result.number == args.round]
+        yield _plan(args, args.round, known[0] if known else FAULTS)
         return
     while (left := args.faults - sum(sum(result.faults.values()) for result in results)) > 0:
         number = max((result.number for result in results), default=0) + 1
