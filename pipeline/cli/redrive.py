@@ -78,6 +78,8 @@ def redrive(
 
     if not (stage or reason or ids or since or until):
         raise click.UsageError("choose letters with --stage, --reason, --id, --since or --until")
+    if "" in ids:
+        raise click.UsageError("--id is empty, expected the beginning of a letter's ID")
     if since and until and since >= until:
         raise click.UsageError(f"--since {since.isoformat()} is not before --until {until.isoformat()}")
     if dataset is None and (data or part or sensor):

@@ -14,6 +14,7 @@ from lane_workers import CONN_SET, TOPICS, LaneWorker
 from memory_log import MemoryLog
 
 from connectors.dead_letters import MAX_VALUE_BYTES, REDRIVEN, DeadLetter
+from connectors.marks import HEADER, Mark, Tail, decode_marks
 from connectors.records import CONN
 from connectors.wire import FlowsHeaders, decode, encode
 from pipeline.agents.features import FeaturesRole
@@ -21,6 +22,8 @@ from pipeline.agents.letters import whole_letter
 from pipeline.redrive.contents import NotPossibleError, acceptable, flows_of
 from pipeline.redrive.letters import Dead, each_letter
 from pipeline.redrive.log import keys_of, left_out, read_log
+from pipeline.redrive.packing import flows_messages
+from pipeline.settings import load_settings
 
 MAX_ROWS = 8
 FEATURES = TOPICS.features("conn")
@@ -132,11 +135,11 @@ def test_a_cut_letter_is_completed_from_the_log() -> None:
 
     assert flows_of(letter, TOPICS.flows, log, CONN_SET).num_rows == 60_000
     log.cut(TOPICS.flows, 0, 1)
-    with pytest.raises(NotPossibleError, match="first 4194304 bytes only"):
+    with pytest.raises(NotPossibleError, match=r"its message has left the log: t\.flows\.v1/0/0"):
         flows_of(letter, TOPICS.flows, log, CONN_SET)
     anew = MemoryLog()
     anew.append(TOPICS.flows, 0, b"another", [])
-    with pytest.raises(NotPossibleError, match="first 4194304 bytes only"):
+    with pytest.raises(NotPossibleError, match=r"its message has left the log: t\.flows\.v1/0/0"):
         flows_of(letter, TOPICS.flows, anew, CONN_SET)
 
 
@@ -169,3 +172,39 @@ def test_rows_that_are_still_bad_stay_where_they_are() -> None:
     assert good.column("flow_id").to_pylist() == ["0", "1", "3"]
     assert why.startswith("1 of 4 would be refused again: conn@1: src_bytes is -1")
     assert acceptable(good, CONN_SET)[1] == ""
+
+
+@given(n=st.integers(0, 60), max_rows=st.integers(1, 20), size_bytes=st.sampled_from([100, 4000, 1_000_000]))
+@settings(max_examples=40, deadline=None)
+def test_rows_are_packed_as_a_writer_packs_them(n: int, max_rows: int, size_bytes: int) -> None:
+    """All rows, once, in order; no message above the limits unless it holds one row; the clock goes on."""
+    given_rows = conn_rows(n)
+    read = load_settings(overrides={"features.max_message_rows": max_rows}, env={})
+    # Less than the setting allows: the rows of the test are few.
+    chosen = read.model_copy(update={"writer": read.writer.model_copy(update={"size_bytes": size_bytes})})
+    tail = Tail(marks={"s": Mark(next=7, done=5)}, clock_us=1)
+
+    sent = list(flows_messages(given_rows, "l1", chosen, TOPICS.flows, 2, tail))
+
+    rows = [decode(value) for _, _, value, _ in sent]
+    assert [key for part in rows for key in keys_of(part)] == keys_of(given_rows)
+    assert all(part.num_rows <= max_rows for part in rows)
+    assert all(len(s[2]) <= size_bytes or part.num_rows == 1 for s, part in zip(sent, rows, strict=True))
+    for topic, lane, value, pairs in sent:
+        headers = FlowsHeaders.from_kafka(pairs)
+        assert (topic, lane, headers.rows) == (TOPICS.flows, 2, decode(value).num_rows)
+        assert (headers.source, headers.first, headers.next, headers.flush) == ("", 0, 0, False)
+        assert dict(pairs)[REDRIVEN] == b"l1"
+        assert decode_marks(dict(pairs)[HEADER])["s"].next == 7
+    if n:
+        assert max(given_rows.column("event_time").cast("int64").to_pylist()) == tail.clock_us
+
+
+def test_a_row_too_large_for_the_topic_is_refused() -> None:
+    """Sending it would fail for ever."""
+    rows = conn_rows(1)
+    at = rows.schema.get_field_index("service")
+    huge = rows.set_column(at, rows.schema.field(at), pa.array(["x" * 9_000_000]))
+
+    with pytest.raises(NotPossibleError, match=r"one flow takes .* bytes, expected at most"):
+        list(flows_messages(huge, "l1", load_settings(env={}), TOPICS.flows, 0, Tail()))

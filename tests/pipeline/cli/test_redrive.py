@@ -107,6 +107,7 @@ def test_letters_are_chosen_and_nothing_is_sent_without_go(
     [
         ([], 2, "choose letters with --stage, --reason, --id, --since or --until"),
         (["--since", "2026-03-10", "--until", "2026-03-09"], 2, "--since .* is not before --until"),
+        (["--id", ""], 2, "--id is empty, expected the beginning"),
         (["--since", "yesterday"], 2, "'yesterday' is no time; expected one as 2026-03-09"),
         (["--stage", "training"], 2, "'training' is not one of"),
         (["--stage", "ingest", "--data", "x"], 2, "name it with --source"),
