@@ -5,7 +5,7 @@ is cut into messages.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.group_keys import Entity, Indices, RowKey, codes, in_order, keyed, nth, spans
 from pipeline.messages import DetectionsHeaders
 from pipeline.publication import (
     OVERFLOW,
@@ -21,7 +22,6 @@ from pipeline.publication import (
     Publication,
     address_text,
     digest,
-    entity_of,
     judges,
 )
 
@@ -31,9 +31,6 @@ MAX_GROUPS = 1000
 """Groups of one bucket; what comes after them shares one group a sensor and leading term."""
 MAX_DISTINCT = 256
 """Distinct addresses and ports that a group remembers; its counts stop there."""
-
-Entity = bytes | str
-"""An address (16 bytes), "" for the sensor itself, or OVERFLOW."""
 
 _Key = tuple[str, str, Entity, str]
 """Of a group within its bucket: who judged, sensor, entity, leading term."""
@@ -118,17 +115,39 @@ class Grouper:
             ]
         published: list[Publication] = []
         judged_by = json.dumps(judges(headers.panel))
-        for index, brief in enumerate(_brief(rows)):
-            published += self._enter(brief.clock_us)
-            group = self._group(judged_by, brief, headers.panel)
-            group.add(brief)
-            if group.count <= self._first:
-                published.append(group.publish(_flow(rows, index), index))
-            elif group.example is None:  # first = 0: something must stand for the group
-                group.example = _flow(rows, index)
-        published += self._enter(headers.clock_end_us)
+        clock = rows.column("clock_us").to_numpy() // self._width_us
+        for bucket, begin, end in spans(np.maximum.accumulate(np.maximum(clock, self._bucket))):
+            published += self._enter(bucket)
+            published += self._add(rows.slice(begin, end - begin), begin, judged_by, headers.panel)
+        published += self._enter(headers.clock_end_us // self._width_us)
         if headers.flush:
             published += self._flush()
+        return published
+
+    def _add(
+        self, rows: pa.RecordBatch, first_index: int, judged_by: str, panel: Mapping[str, Any]
+    ) -> list[Publication]:
+        """Count rows of the current bucket and return what is published of them."""
+        found = keyed(rows)
+        of_key = [self._group(judged_by, key, panel) for key in found.keys]
+        groups = list({id(group): group for group in of_key}.values())
+        number = {id(group): at for at, group in enumerate(groups)}
+        of_row = np.array([number[id(group)] for group in of_key], dtype=np.int64)[found.of_row]
+        counts = np.array([group.count for group in groups])
+        # Row by row while something of a group may be published, all others at once.
+        single = counts[of_row] + nth(of_row) < max(self._first, 1)
+        published: list[Publication] = []
+        at = np.flatnonzero(single)
+        for index, brief in zip(at.tolist(), _brief(rows.take(pa.array(at))), strict=True):
+            group = groups[of_row[index]]
+            group.add(brief)
+            if group.count <= self._first:
+                published.append(group.publish(_flow(rows, index), first_index + index))
+            elif group.example is None:  # first = 0: something must stand for the group
+                group.example = _flow(rows, index)
+        if not single.all():
+            rest = np.flatnonzero(~single)
+            _count(rows.take(pa.array(rest)), of_row[rest], groups)
         return published
 
     def _flush(self) -> list[Publication]:
@@ -137,8 +156,7 @@ class Grouper:
             group.close()
         return summaries
 
-    def _enter(self, clock_us: int) -> list[Publication]:
-        bucket = clock_us // self._width_us
+    def _enter(self, bucket: int) -> list[Publication]:
         if bucket <= self._bucket:
             return []
         summaries = self._summaries()
@@ -149,10 +167,11 @@ class Grouper:
     def _summaries(self) -> list[Publication]:
         return [group.summary() for group in self._groups.values() if group.count > self._first]
 
-    def _group(self, judged_by: str, row: "_Brief", panel: Mapping[str, Any]) -> "_Group":
-        key = (judged_by, row.sensor, row.entity, row.leading)
+    def _group(self, judged_by: str, row: RowKey, panel: Mapping[str, Any]) -> "_Group":
+        sensor, _, leading = row
+        key = (judged_by, *row)
         if key not in self._groups and len(self._groups) >= self._max_groups:
-            key = (judged_by, row.sensor, OVERFLOW, row.leading)
+            key = (judged_by, sensor, OVERFLOW, leading)
         if key not in self._groups:
             self._groups[key] = self._new(key, panel)
         return self._groups[key]
@@ -182,25 +201,15 @@ def publishable(
     ndarray of shape (n,), int64
         Indices of the first `first` rows, at least one, of each sensor, entity, leading term and bucket.
     """
-    width_us = _width_us(bucket_s)
-    seen: dict[tuple[str, Entity, str, int], int] = {}
-    found: list[int] = []
-    for index, row in enumerate(_brief(rows)):
-        key = (row.sensor, row.entity, row.leading, row.clock_us // width_us)
-        seen[key] = seen.get(key, 0) + 1
-        if seen[key] <= max(first, 1):
-            found.append(index)
-    return np.array(found, dtype=np.int64)
+    buckets = rows.column("clock_us").to_numpy() // _width_us(bucket_s)
+    code = keyed(rows).of_row + (buckets - buckets.min(initial=0)) * rows.num_rows
+    return np.flatnonzero(nth(code) < max(first, 1))
 
 
 @dataclass(slots=True)
 class _Brief:
-    """What grouping needs of every row, also of those that are only counted."""
+    """What a group counts of a row."""
 
-    sensor: str
-    entity: Entity
-    leading: str
-    clock_us: int
     event_us: int
     p_value: float
     src_ip: bytes | None
@@ -213,11 +222,40 @@ def _brief(rows: pa.RecordBatch) -> Iterator[_Brief]:
         found: list[Any] = rows.column(name).to_pylist()
         return found
 
-    abouts, sources, destinations = values("about"), values("src_ip"), values("dst_ip")
-    entities = (entity_of(*row) or "" for row in zip(abouts, sources, destinations, strict=True))
     events = rows.column("event_time").cast(pa.int64()).to_pylist()
-    plain = (values("sensor"), entities, values("leading"), values("clock_us"), events, values("p_value"))
-    return map(_Brief, *plain, sources, destinations, values("dst_port"))
+    others = (values(name) for name in ("p_value", "src_ip", "dst_ip", "dst_port"))
+    return map(_Brief, events, *others)
+
+
+def _count(rows: pa.RecordBatch, of_row: Indices, groups: Sequence["_Group"]) -> None:
+    """Add rows to their groups, each of which holds a row already; nothing of them is published."""
+    order = np.argsort(of_row, kind="stable")
+    borders = np.flatnonzero(np.diff(of_row[order], prepend=-1))
+    events = rows.column("event_time").cast(pa.int64()).to_numpy()[order]
+    p_values = rows.column("p_value").to_numpy()[order]
+    counted = zip(
+        of_row[order][borders].tolist(),
+        np.diff(borders, append=order.size).tolist(),
+        np.minimum.reduceat(events, borders).tolist(),
+        np.maximum.reduceat(events, borders).tolist(),
+        np.minimum.reduceat(p_values, borders).tolist(),
+        strict=True,
+    )
+    for number, count, first_us, last_us, p_value in counted:
+        groups[number].count_more(count, first_us, last_us, p_value)
+    for name, of_group in (("src_ip", "sources"), ("dst_ip", "destinations"), ("dst_port", "ports")):
+        _remember_all(rows.column(name), of_row, [getattr(group, of_group) for group in groups])
+
+
+def _remember_all(column: pa.Array, of_row: Indices, seen: Sequence[dict[Any, None]]) -> None:
+    """Remember the distinct values of each group, in order of appearance."""
+    has_room = np.array([len(values) < MAX_DISTINCT for values in seen])
+    rows = np.flatnonzero(has_room[of_row])
+    if rows.size:
+        part, values = codes(column.take(pa.array(rows)))
+        first, _ = in_order(of_row[rows] * len(values) + part)
+        for number, at in zip(of_row[rows][first].tolist(), part[first].tolist(), strict=True):
+            _remember(seen[number], values[at])
 
 
 def _named(entity: Entity, sensor: str) -> str:
@@ -264,6 +302,13 @@ class _Group:
         _remember(self.sources, row.src_ip)
         _remember(self.destinations, row.dst_ip)
         _remember(self.ports, row.dst_port)
+
+    def count_more(self, count: int, first_us: int, last_us: int, p_value: float) -> None:
+        """Add rows to a group that holds some."""
+        self.first_us = min(self.first_us, first_us)
+        self.last_us = max(self.last_us, last_us)
+        self.p_value = min(self.p_value, p_value)
+        self.count += count
 
     def publish(self, flow: FlaggedFlow, index: int) -> Publication:
         if self.example is None or flow.p_value < self.example.p_value:
