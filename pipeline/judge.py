@@ -15,6 +15,7 @@ from pipeline.errors import BundleError
 from pipeline.features.base import CARRIED
 from pipeline.grouping import publishable
 from pipeline.reasons import reasons_of
+from pipeline.told import Told
 from pipeline.verdict import FLAGGED
 
 HISTOGRAM_BINS = 10
@@ -93,6 +94,7 @@ class Verdict:
     flagged: pa.RecordBatch  # verdict.FLAGGED, in log order
     histogram: tuple[int, ...]
     p_values: Scores  # (n_scored,), the panel's
+    told: Told | None = None  # of the lane, these rows included
 
 
 class Judge:
@@ -114,15 +116,38 @@ class Judge:
         self._first = first
         self._bucket_s = bucket_s
 
-    def judge(self, features: pa.RecordBatch, clock_us: int) -> Verdict:
-        """Return the verdict on the rows of one message; `clock_us` is the lane clock before row 0."""
+    def nothing_told(self) -> Told | None:
+        """Return what a lane has told at its beginning; None where every flagged row is explained."""
+        if self._first is None:
+            return None
+        return Told(first=max(self._first, 1), width_us=max(1, round(self._bucket_s * 1e6)))
+
+    def judge(self, features: pa.RecordBatch, clock_us: int, told: Told | None = None) -> Verdict:
+        """Return the verdict on the rows of one message.
+
+        Parameters
+        ----------
+        features : RecordBatch
+            Of the panel's feature set.
+        clock_us : int
+            Lane clock before row 0.
+        told : Told, optional
+            What the lane has told before: rows that grouping cannot publish behind it are not explained.
+        """
+        told = told and told.entered(clock_us)
         judgements = [judge_rows(bundle, features) for bundle in self.panel.bundles]
         each = np.stack([judgement.p_values for judgement in judgements])
         fused = np.minimum(1.0, each.min(axis=0) * len(judgements))
         rows = np.flatnonzero(fused <= self.panel.alpha)
-        flagged = self._flagged(features, judgements, fused, rows, clock_us) if rows.size else _NOTHING
+        flagged = _NOTHING
+        if rows.size:
+            flagged, told = self._flagged(features, judgements, fused, rows, clock_us, told)
         return Verdict(
-            n_scored=features.num_rows, flagged=flagged, histogram=_histogram(fused), p_values=fused
+            n_scored=features.num_rows,
+            flagged=flagged,
+            histogram=_histogram(fused),
+            p_values=fused,
+            told=told,
         )
 
     def _flagged(
@@ -132,7 +157,8 @@ class Judge:
         fused: Scores,
         rows: npt.NDArray[np.int64],
         clock_us: int,
-    ) -> pa.RecordBatch:
+        told: Told | None,
+    ) -> tuple[pa.RecordBatch, Told | None]:
         decided = np.stack([judgement.p_values[rows] for judgement in judgements]).argmin(axis=0)
         leading, about = self._leading(judgements, decided, rows)
         times = features.column("event_time").cast(pa.int64()).to_numpy()
@@ -150,8 +176,20 @@ class Judge:
             "reasons": pa.nulls(rows.size, pa.string()),
         }
         batch = pa.RecordBatch.from_arrays([columns[name] for name in FLAGGED.names], schema=FLAGGED)
-        reasons = self._reasons(batch, taken, judgements, decided, rows)
-        return batch.set_column(FLAGGED.get_field_index("reasons"), FLAGGED.field("reasons"), reasons)
+        wanted, told = self._wanted(batch, told)
+        reasons = self._reasons(wanted, taken, judgements, decided, rows)
+        column = FLAGGED.get_field_index("reasons")
+        return batch.set_column(column, FLAGGED.field("reasons"), reasons), told
+
+    def _wanted(
+        self, flagged: pa.RecordBatch, told: Told | None
+    ) -> tuple[npt.NDArray[np.int64], Told | None]:
+        """Return which flagged rows are explained: those that can be published, if that is known."""
+        if self._first is None:
+            return np.arange(flagged.num_rows), told
+        if told is None:
+            return publishable(flagged, first=self._first, bucket_s=self._bucket_s), None
+        return told.added(flagged)
 
     def _leading(
         self, judgements: Sequence[Judgement], decided: npt.NDArray[np.intp], rows: npt.NDArray[np.int64]
@@ -173,18 +211,13 @@ class Judge:
 
     def _reasons(
         self,
-        flagged: pa.RecordBatch,
+        wanted: npt.NDArray[np.int64],
         taken: pa.RecordBatch,
         judgements: Sequence[Judgement],
         decided: npt.NDArray[np.intp],
         rows: npt.NDArray[np.int64],
     ) -> pa.Array:
-        """Return the reasons of the flagged rows that can be published, null for the others."""
-        wanted = (
-            np.arange(rows.size)
-            if self._first is None
-            else publishable(flagged, first=self._first, bucket_s=self._bucket_s)
-        )
+        """Return the reasons of the wanted ones of the flagged rows, null for the others."""
         texts: list[str | None] = [None] * rows.size
         for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=True)):
             mine = wanted[decided[wanted] == index]

@@ -18,6 +18,7 @@ from pipeline.errors import FeatureSetError, JournalError
 from pipeline.features.base import FeatureSet
 from pipeline.judge import Judge, Verdict
 from pipeline.messages import DetectionsHeaders, FeaturesHeaders
+from pipeline.told import Told
 from pipeline.verdict import FLAGGED
 
 STAGE = "detect"
@@ -35,6 +36,7 @@ class Ruling:
 
     verdict: Verdict
     value: bytes
+    told: Told | None  # of the lane, this verdict included
 
     def tally(self, headers: FeaturesHeaders) -> Tally:
         """Return what the metrics count."""
@@ -47,7 +49,7 @@ class Ruling:
 
 
 class DetectLane:
-    """The verdicts of one lane: no state but how far it has come.
+    """The verdicts of one lane: no state but how far it has come, and which groups it has explained.
 
     A features message is answered once for each flows offset; repeats of a dead worker or a zombie
     are skipped.
@@ -58,6 +60,7 @@ class DetectLane:
         self._role = role
         self._partition = partition
         self._answered = answered  # greatest flows offset that has its verdict
+        self._told = role.judge.nothing_told()
 
     def warm(self, message: Message) -> None:
         """Do nothing: a verdict depends on its message alone."""
@@ -79,12 +82,12 @@ class DetectLane:
         self._role.agree(headers)
         try:
             rows = decode(message.value) if headers.rows else self._role.no_rows
-            ruling = self._role.rule(rows, headers)
+            ruling = self._role.rule(rows, headers, self._told)
         except RecordError as error:
             return self._refuse(message, headers, error.reason, error.detail)
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             return self._refuse(message, headers, "failed", f"{type(error).__name__}: {error}")
-        self._answered = headers.flows_offset
+        self._answered, self._told = headers.flows_offset, ruling.told
         return Step(outs=(self._out(message, headers, ruling),), tally=ruling.tally(headers))
 
     def refuse(self, message: Message, reason: str, detail: str) -> Step:
@@ -93,8 +96,8 @@ class DetectLane:
 
     def _refuse(self, message: Message, headers: FeaturesHeaders, reason: str, detail: str) -> Step:
         letter = whole_letter(message, STAGE, reason, detail)
-        ruling = self._role.rule(self._role.no_rows, headers)
-        self._answered = headers.flows_offset
+        ruling = self._role.rule(self._role.no_rows, headers, self._told)
+        self._answered, self._told = headers.flows_offset, ruling.told
         out = self._out(message, headers, ruling, dead=letter.rows)
         outs = (letter_out(letter, self._role.topics), out)
         return Step(outs=outs, tally=Tally(dead={reason: letter.rows}, clock_us=headers.clock_end_us))
@@ -137,16 +140,17 @@ class DetectRole:
         self._feature_set = feature_set
         self.begin = begin
 
-    def rule(self, rows: pa.RecordBatch, headers: FeaturesHeaders) -> Ruling:
-        """Return the verdict on the features of one message.
+    def rule(self, rows: pa.RecordBatch, headers: FeaturesHeaders, told: Told | None) -> Ruling:
+        """Return the verdict on the features of one message, behind what the lane has told.
 
         Raises
         ------
         RecordError
             If the flagged rows do not fit a message.
         """
-        verdict = self.judge.judge(rows, headers.clock_us)
-        return Ruling(verdict, packed(verdict.flagged))
+        verdict = self.judge.judge(rows, headers.clock_us, told)
+        told = verdict.told and verdict.told.entered(headers.clock_end_us)
+        return Ruling(verdict, packed(verdict.flagged), told.flushed() if told and headers.flush else told)
 
     def headers(
         self, headers: FeaturesHeaders, verdict: Verdict, *, input_offset: int, dead: int

@@ -38,6 +38,7 @@ class InlineLane:
         self._role = role
         self._partition = partition
         self._flows = FlowsLane(role.features, _as_it_is, done=done, journal=journal)
+        self._told = role.detect.judge.nothing_told()
 
     def warm(self, message: Message) -> None:
         """Take a message whose verdicts are already published into the windows again."""
@@ -54,11 +55,12 @@ class InlineLane:
     def _judged(self, message: Message, answer: Answer[pa.RecordBatch]) -> Step:
         headers = answer.headers
         try:
-            ruling = self._role.detect.rule(answer.value, headers)
+            ruling = self._role.detect.rule(answer.value, headers, self._told)
         except RecordError as error:
             return self._unjudged(message, answer, error.reason, error.detail)
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             return self._unjudged(message, answer, "failed", f"{type(error).__name__}: {error}")
+        self._told = ruling.told
         tally = _both(answer.tally, ruling.tally(headers))
         outs = (*answer.letters, self._out(answer, ruling))
         return Step(outs=outs, tally=tally, broken=answer.broken)
@@ -67,7 +69,8 @@ class InlineLane:
         """Dead-letter the good rows of a message, which stay in the windows."""
         rows = answer.headers.rows
         letter = replace(whole_letter(message, STAGE, reason, detail), rows=rows)
-        ruling = self._role.detect.rule(self._role.features.no_rows, answer.headers)
+        ruling = self._role.detect.rule(self._role.features.no_rows, answer.headers, self._told)
+        self._told = ruling.told
         outs = (*answer.letters, letter_out(letter, self._role.detect.topics))
         tally = replace(answer.tally, rows=0, dead={**answer.tally.dead, reason: rows})
         return Step(outs=(*outs, self._out(answer, ruling, dead=rows)), tally=tally, broken=answer.broken)

@@ -14,6 +14,7 @@ from pipeline.errors import JournalError
 from pipeline.grouping import MAX_DISTINCT, Grouper, bucket_of, publishable
 from pipeline.messages import DetectionsHeaders
 from pipeline.publication import OVERFLOW, Publication
+from pipeline.told import Told
 
 Flagged = Callable[..., pa.RecordBatch]
 Headers = Callable[..., DetectionsHeaders]
@@ -285,6 +286,37 @@ def test_publishable_rows_are_the_first_of_each_group(flagged: Flagged) -> None:
     assert publishable(rows).tolist() == [0, 1, 2, 5, 6, 7, 8, 9]
     assert publishable(rows, first=0).tolist() == [0, 5, 7]
     assert publishable(rows, bucket_s=3600.0).tolist() == [0, 1, 2, 5, 6]
+
+
+@settings(max_examples=60, deadline=None)
+@given(log=LOG, cuts=CUTS, restart=st.integers(0, 40), max_groups=st.integers(1, 3))
+def test_what_is_published_has_been_explained(
+    messages: Callable[..., list[Message]], log: Any, cuts: list[bool], restart: int, max_groups: int
+) -> None:
+    """Whenever the judge begins anew; one that has seen the whole bucket explains nothing else."""
+    fresh = Told(first=3, width_us=60_000_000, max_groups=max_groups)
+    grouper, told = Grouper(0, max_groups=max_groups), fresh
+    for number, (rows, headers) in enumerate(messages(log, cuts)):
+        told = fresh if number == restart else told
+        explained, told = told.entered(headers.clock_us).added(rows)
+        told = told.entered(headers.clock_end_us)
+        told = told.flushed() if headers.flush else told
+        published = {one.row for one in grouper.feed(rows, headers) if not one.is_summary}
+
+        assert published <= set(explained.tolist())
+        if restart > number:
+            assert published == set(explained.tolist())
+
+
+def test_a_storm_is_explained_once(flagged: Flagged) -> None:
+    """Message after message of one source: three rows, then none, and three again in the next bucket."""
+    told = Told(first=3, width_us=60_000_000)
+    explained = []
+    for second in (0, 1, 2, 60):
+        rows, told = told.added(flagged(*([{"at": second}] * 5)))
+        explained.append(rows.tolist())
+
+    assert explained == [[0, 1, 2], [], [], [0, 1, 2]]
 
 
 def test_a_panel_card_of_something_else_is_named(flagged: Flagged, headers: Headers) -> None:

@@ -19,6 +19,7 @@ from pipeline.agents.inline import InlineRole
 from pipeline.errors import JournalError
 from pipeline.judge import Judge, Panel, Verdict
 from pipeline.messages import DetectionsHeaders
+from pipeline.told import Told
 
 FEATURES_ROLE = FeaturesRole(CONN_SET, TOPICS, max_rows=1000)
 N, ROWS = 18, 20
@@ -159,10 +160,10 @@ def test_a_message_that_cannot_be_judged_stays_in_the_windows(
     judge = inline.detect.judge.judge
     calls = iter(range(100))
 
-    def fails_once(rows: pa.RecordBatch, clock_us: int) -> Verdict:
+    def fails_once(rows: pa.RecordBatch, clock_us: int, told: Told | None) -> Verdict:
         if next(calls) == 3:
             raise ArithmeticError("bug")
-        return judge(rows, clock_us)
+        return judge(rows, clock_us, told)
 
     monkeypatch.setattr(inline.detect.judge, "judge", fails_once)
     assert LaneWorker(inline, log, tmp_path).run()
