@@ -41,7 +41,8 @@ Legs = dict[str, list[Leg]]
 
 PLAN = """{traffic}
 
-For each number of rows a message the flows topic is filled first; everything below reads that same log.
+On {broker}. For each number of rows a message the flows topic is filled first; everything below reads that
+same log.
 Each repeat runs, one after the other: the floors over the flows, the features worker, the floors over
 its features, the detect worker (BEAA), then, from cleared topics, features, detect and alerts workers
 together (two hops), and detect and alerts workers with `features.inline` (inline). *drained*: the log
@@ -299,10 +300,12 @@ def main() -> None:
     found = {rows: bench.legs for rows, bench in benches.items()}
     flagged = ", ".join(f"{100 * bench.flagged:.2g} %" for bench in benches.values())
     name = "stream" if args.dataset == "synthetic" else f"stream-{args.dataset}"
-    plan = PLAN.format(traffic=PROTOCOL[args.dataset], skip=SKIP, repeats=args.repeats)
+    of_what = "" if args.dataset == "synthetic" else f" ({args.dataset})"
+    broker_name = {"kafka": "Apache Kafka", "local": "the local broker"}[args.broker]
+    plan = PLAN.format(broker=broker_name, traffic=PROTOCOL[args.dataset], skip=SKIP, repeats=args.repeats)
     Report(
         name=name,
-        title=f"Stream, stage by stage and end to end ({args.dataset}, broker {args.broker})",
+        title=f"Stream, stage by stage and end to end{of_what}",
         protocol=plan,
         tables=[table(found, f"Flagged, by rows a message: {flagged} of the flows.")],
         plots=[plot(found)],

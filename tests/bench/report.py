@@ -17,6 +17,9 @@ from rig import Aim, Plot, Report, Table, markdown, shown
 ORDER = ("stream", "peers", "windows", "scoring", "latency", "cost", "storm")
 """Sections that people look for first; others follow by name."""
 
+STYLES = ("-", "--", ":")
+MOST_TICKS = 8
+
 HEAD = """# Performance
 
 Written by `make performance`; do not edit. Every figure comes from a run of the commands below.
@@ -109,10 +112,13 @@ def draw(plot: Plot, path: Path) -> None:
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
-        for name, (x, y) in plot.lines.items():
-            axes.plot(x, y, marker="o", label=name)
+        for number, (name, (x, y)) in enumerate(plot.lines.items()):
+            style = STYLES[number // 10 % len(STYLES)]  # ten colours
+            axes.plot(x, y, style, marker="o", label=name)
         axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
-        axes.set_xscale("log" if plot.log_x else "linear")
+        if plot.log_x:
+            axes.set_xscale("log")
+            _measured_ticks(axes, plot)
         if plot.log_y:
             axes.set_yscale("log")
         else:
@@ -120,6 +126,14 @@ def draw(plot: Plot, path: Path) -> None:
         axes.grid(visible=True, alpha=0.3)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         figure.savefig(path, metadata={"Date": None})
+
+
+def _measured_ticks(axes: Any, plot: Plot) -> None:
+    """Label the places that were measured, where they are few, not powers of ten."""
+    places = sorted({value for x, _ in plot.lines.values() for value in x})
+    if len(places) <= MOST_TICKS:
+        axes.set_xticks(places, [shown(place) for place in places])
+        axes.set_xticks([], minor=True)
 
 
 def write(folder: Path, target: Path) -> None:
