@@ -58,7 +58,9 @@ def _shared() -> list[Any]:
 
 
 def _json() -> list[Any]:
-    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    # Without the values of local variables: a password may be among them.
+    traces = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    return [structlog.processors.ExceptionRenderer(traces), structlog.processors.JSONRenderer()]
 
 
 def _console() -> list[Any]:

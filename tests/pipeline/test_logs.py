@@ -105,6 +105,23 @@ def test_lines_reach_descriptor_two_though_the_streams_are_captured() -> None:
     assert json.loads(done.stderr)["event"] == "worker_started"
 
 
+def refused(password: str) -> None:
+    raise ConnectionError(f"refused, {len(password)} letters")
+
+
+def test_a_trace_shows_no_values(capfd: pytest.CaptureFixture[str]) -> None:
+    """Local variables of a client library may hold a password."""
+    configure_logging(format="json")
+    try:
+        refused("secret-7")
+    except ConnectionError:
+        logging.getLogger("kafka").exception("login")
+
+    (line,) = lines(capfd)
+    assert "secret-7" not in json.dumps(line)
+    assert "refused, 8 letters" in json.dumps(line)
+
+
 FULL_DISK = """
 import asyncio, resource, sys
 from pathlib import Path
