@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from cluster import Cluster
 from disturbances import Disturber
 from faults import Fault, draw
 from installation import Installation, is_settled
-from ledger import Books, Ledger
+from ledger import Books, Ledger, Message, Place
 from members import Member
 from poison import EXPLAINED, REASONS, environment
 from progress import longest_still_s
@@ -28,6 +28,9 @@ STILL_S = 90.0
 """How long a lane with work may stand still while faults come and go."""
 START_S = 90.0
 TICK_S = 0.05
+
+
+Log = list[tuple[Place, Message]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,31 +221,29 @@ class Round:
 
     def _reference(self, books: Books, key: str, disturber: Disturber) -> Outcome:
         """Return what an undisturbed run makes of the same log; of a cut one, of each of its parts."""
-        name = f"{self.traffic.name}-{'groups' if self.plan.grouping else 'flows'}-{key}"
-        known = self.references.get(name)
-        if known is not None and not disturber.deleted:
-            return known
-        log = books.of("flows")
-        lost = disturber.lost()
-        cut = {p: min((at for lane, at in lost if lane == p), default=0) for p in disturber.deleted}
-        parts = [[(place, m) for place, m in log if place not in lost]]
         if disturber.deleted:
-            before = [(place, m) for place, m in log if place[1] < cut.get(place[0], 1 << 60)]
-            after = [
-                (place, m) for place, m in log if place not in lost and place[1] >= cut.get(place[0], 1 << 60)
-            ]
-            parts = [before, after]
-        found = Outcome(alerts={}, verdicts={})
-        for index, part in enumerate(parts):
-            install = self._installation(f"calm{index}")
-            got = undisturbed(install, part, self.env, self.explained)
-            found = Outcome(
-                alerts={**found.alerts, **got.alerts}, verdicts={**found.verdicts, **got.verdicts}
-            )
-            install.drop()
-        if not disturber.deleted:
+            return self._undisturbed(_parts(books, disturber.deleted, disturber.lost()))
+        # Inline a message that dies takes its rows with it; in two hops the features have seen them.
+        inline = self.plan.inline and self.plan.kind == "poison"
+        groups = "groups" if self.plan.grouping else "flows"
+        name = f"{self.traffic.name}-{groups}-{'inline-' if inline else ''}{key}"
+        found = self.references.get(name)
+        if found is None:
+            found = self._undisturbed([books.of("flows")], inline=inline)
             self.references.put(name, found)
         return found
+
+    def _undisturbed(self, logs: Sequence[Log], *, inline: bool = False) -> Outcome:
+        """Return what undisturbed runs make of some logs, all together."""
+        alerts: dict[str, str] = {}
+        verdicts: dict[str, str] = {}
+        for index, log in enumerate(logs):
+            install = self._installation(f"calm{index}", inline=inline)
+            got = undisturbed(install, log, self.env, self.explained)
+            alerts |= got.alerts
+            verdicts |= got.verdicts
+            install.drop()
+        return Outcome(alerts=alerts, verdicts=verdicts)
 
     def _count(self, books: Books, disturber: Disturber, expected: Expected) -> None:
         result, lost = self.result, expected.lost_places
@@ -258,3 +259,14 @@ class Round:
         result.starts = sum(member.starts for member in disturber.members)
         codes = Counter(str(code) for member in disturber.members for code in member.codes)
         result.codes = dict(sorted(codes.items()))
+
+
+def _parts(books: Books, deleted: Mapping[int, int], lost: Collection[Place]) -> list[Log]:
+    """Return the log before what was lost, and the log after it; a lane that lost nothing comes later."""
+    cut = {lane: min((at for p, at in lost if p == lane), default=0) for lane in deleted}
+    before: Log = []
+    after: Log = []
+    for place, message in books.of("flows"):
+        if place not in lost:
+            (before if place[1] < cut.get(place[0], 0) else after).append((place, message))
+    return [before, after]
