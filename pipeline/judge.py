@@ -163,21 +163,21 @@ class Judge:
         leading, about = self._leading(judgements, decided, rows)
         times = features.column("event_time").cast(pa.int64()).to_numpy()
         clock = np.maximum.accumulate(np.maximum(times, clock_us))[rows]
-        taken = features.take(pa.array(rows))
+        taken = pa.array(rows)
         columns = {
-            **{name: taken.column(name) for name in CARRIED},
+            **{name: features.column(name).take(taken) for name in CARRIED},
             "clock_us": pa.array(clock),
             "p_value": pa.array(fused[rows]),
             "scores": _lists([judgement.scores[rows] for judgement in judgements]),
             "p_values": _lists([judgement.p_values[rows] for judgement in judgements]),
             "decided": pa.array(decided.astype(np.uint8)),
-            "leading": pa.array(leading, pa.string()),
-            "about": pa.array(about, pa.string()),
+            "leading": leading,
+            "about": about,
             "reasons": pa.nulls(rows.size, pa.string()),
         }
         batch = pa.RecordBatch.from_arrays([columns[name] for name in FLAGGED.names], schema=FLAGGED)
         wanted, told = self._wanted(batch, told)
-        reasons = self._reasons(wanted, taken, judgements, decided, rows)
+        reasons = self._reasons(wanted, features, judgements, decided, rows)
         column = FLAGGED.get_field_index("reasons")
         return batch.set_column(column, FLAGGED.field("reasons"), reasons), told
 
@@ -193,26 +193,27 @@ class Judge:
 
     def _leading(
         self, judgements: Sequence[Judgement], decided: npt.NDArray[np.intp], rows: npt.NDArray[np.int64]
-    ) -> tuple[list[str], list[str]]:
+    ) -> tuple[pa.Array, pa.Array]:
         """Return the leading term of each flagged row and whom it is about."""
-        leading = [""] * rows.size
-        about = [""] * rows.size
+        code = np.zeros(rows.size, dtype=np.int64)
+        texts: list[str] = []
+        abouts: list[str] = []
         for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=True)):
             mine = np.flatnonzero(decided == index)
-            terms = bundle.detector.terms(judgement.x[rows[mine]]).argmax(axis=1) if mine.size else mine
-            for at, term, watched in zip(mine, terms, judgement.watched[rows[mine]], strict=True):
-                if watched >= 0:
-                    feature = bundle.feature_set.features[watched]
-                    leading[at], about[at] = f"watched:{feature.name}", feature.about
-                else:
-                    label = bundle.term_labels[term]
-                    leading[at], about[at] = f"{label.kind}:{label.id}", bundle.term_about[term]
-        return leading, about
+            if mine.size:
+                terms = bundle.detector.terms(judgement.x[rows[mine]]).argmax(axis=1)
+                watched = judgement.watched[rows[mine]]
+                code[mine] = len(texts) + np.where(watched >= 0, len(bundle.term_labels) + watched, terms)
+            texts += [f"{label.kind}:{label.id}" for label in bundle.term_labels]
+            texts += [f"watched:{feature.name}" for feature in bundle.feature_set.features]
+            abouts += [*bundle.term_about, *(feature.about for feature in bundle.feature_set.features)]
+        taken = pa.array(code)
+        return pa.array(texts, pa.string()).take(taken), pa.array(abouts, pa.string()).take(taken)
 
     def _reasons(
         self,
         wanted: npt.NDArray[np.int64],
-        taken: pa.RecordBatch,
+        features: pa.RecordBatch,
         judgements: Sequence[Judgement],
         decided: npt.NDArray[np.intp],
         rows: npt.NDArray[np.int64],
@@ -222,7 +223,7 @@ class Judge:
         for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=True)):
             mine = wanted[decided[wanted] == index]
             if mine.size:
-                chosen = taken.take(pa.array(mine))
+                chosen = features.take(pa.array(rows[mine]))
                 x, watched = judgement.x[rows[mine]], judgement.watched[rows[mine]]
                 for at, reasons in zip(mine, reasons_of(bundle, chosen, x, watched), strict=True):
                     texts[at] = reasons.to_json()

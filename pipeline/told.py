@@ -59,7 +59,7 @@ class Told:
     def counted(self, rows: pa.RecordBatch) -> tuple[Indices, "Told"]:
         """Return what `added` does, for rows that are all in the current bucket."""
         seen, counts = keyed(rows), dict(self.counts)
-        groups = [self._group(key, counts) for key in seen.keys]
+        groups = self._groups(seen.keys, counts)
         number = {group: at for at, group in enumerate(dict.fromkeys(groups))}
         of_row = np.array([number[group] for group in groups], dtype=np.int64)[seen.of_row]
         before = np.array([counts.get(group, 0) for group in number])
@@ -68,11 +68,15 @@ class Told:
                 counts[group] += more
         return np.flatnonzero(before[of_row] + nth(of_row) < self.first), replace(self, counts=counts)
 
-    def _group(self, key: RowKey, counts: dict[RowKey, int]) -> RowKey:
-        """Return the key of the group that a key belongs to; it is counted from now on."""
-        if self.whole and key not in counts and len(counts) >= self.max_groups:
-            sensor, _, leading = key
-            key = (sensor, OVERFLOW, leading)
-        if self.whole or len(counts) < MOST_KEYS:
-            counts.setdefault(key, 0)
-        return key
+    def _groups(self, keys: list[RowKey], counts: dict[RowKey, int]) -> list[RowKey]:
+        """Return the key of the group of each key; all but overlong ones are counted from now on."""
+        room = (self.max_groups if self.whole else MOST_KEYS) - len(counts)
+        if room > 0:
+            new = [key for key in keys if key not in counts][:room]
+            counts.update(dict.fromkeys(new, 0))
+        if not self.whole:
+            return keys
+        groups = [key if key in counts else (key[0], OVERFLOW, key[2]) for key in keys]
+        for group in groups:
+            counts.setdefault(group, 0)
+        return groups
