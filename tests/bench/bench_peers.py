@@ -57,7 +57,7 @@ PLAN = """{traffic}
 
 The peers get {n:,} of these flows, one JSON message a flow: identity, and the features that the model
 takes, computed beforehand; weir gets {n_weir:,} plain flows in messages of {rows:,} rows and computes the
-features, windows included, itself. Everything on one {broker}, in one run, one lane, one peer at a time; the
+features, windows included, itself. One broker ({broker}), one run, one lane, one peer at a time; the
 CPU of weir is that of all its workers, alerts worker included. *all*: the {d_all} features that weir's model
 takes, windows included; *flow*: the {d_flow} of them that say something of the flow alone, a smaller message
 and less to score (left out of the short form).
@@ -315,7 +315,7 @@ def main() -> None:
         title="Beside other stream processors",
         protocol=PLAN.format(
             traffic=PROTOCOL["synthetic"],
-            broker={"kafka": "Apache Kafka", "local": "local broker"}[args.broker],
+            broker={"kafka": "Apache Kafka", "local": "the local one"}[args.broker],
             n=args.n,
             n_weir=args.flows[ROWS],
             rows=ROWS,
