@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from datasets import DATA, ROOT, WEIR, Traffic
 from ledger import Books, Ledger, Message, Place
 from members import Member
-from traffic import DATA, ROOT, WEIR, Traffic
 
 from connectors.kafka_settings import KafkaSettings
 from connectors.publish import publish

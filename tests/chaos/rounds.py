@@ -9,6 +9,7 @@ from pathlib import Path
 
 import kafka.errors
 from cluster import Cluster
+from datasets import TRAFFIC, Traffic
 from disturbances import Disturber
 from faults import Fault, draw
 from installation import Installation, is_settled
@@ -17,7 +18,6 @@ from members import Member
 from poison import EXPLAINED, REASONS, environment
 from progress import longest_still_s
 from reference import References, undisturbed
-from traffic import TRAFFIC, Traffic
 from verifier import Expected, Lost, Outcome, differences, log_keys, outcome, problems
 
 from connectors.errors import ConnectorError

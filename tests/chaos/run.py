@@ -20,12 +20,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import poison
 from cluster import Cluster, kafka_cluster, local_cluster
+from datasets import DATA, TRAFFIC
 from faults import WEIGHTS, told
 from installation import HAS_INLINE
 from pages import write_page
 from reference import References
 from rounds import SETTLE_S, STILL_S, Plan, Result, Round
-from traffic import DATA, TRAFFIC
 
 FAULTS = 40
 """In a round."""

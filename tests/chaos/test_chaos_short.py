@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster, kafka_cluster, local_cluster
+from datasets import TRAFFIC
 from installation import HAS_INLINE
 from reference import References
 from rounds import Plan, Result, Round
-from traffic import TRAFFIC
 
 from connectors.broker_kafka import missing_tools
 
