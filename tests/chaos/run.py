@@ -11,7 +11,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,23 +39,29 @@ def main() -> int:
     args = _arguments().parse_args()
     state = args.state or Path(".chaos") / str(args.seed)
     state.mkdir(parents=True, exist_ok=True)
-    rounds = state / "rounds.jsonl"
-    results = (
-        [Result(**json.loads(line)) for line in rounds.read_text().splitlines()] if rounds.exists() else []
-    )
-    with tempfile.TemporaryDirectory(prefix="weir-chaos-") as folder:
-        cluster = local_cluster() if args.broker == "local" else kafka_cluster(Path(folder) / "kafka")
-        with cluster as broker:
-            for plan in _plans(args, results):
-                result = _round(plan, broker, Path(folder), state)
-                if args.round is not None:
-                    return _sum_up([result])
-                results.append(result)
-                with rounds.open("a") as file:
-                    file.write(json.dumps(asdict(result)) + "\n")
+    kept = state / "rounds.jsonl"
+    results = [Result(**json.loads(line)) for line in kept.read_text().splitlines()] if kept.exists() else []
+    if args.round is not None:
+        return _sum_up(list(_run(args, [_repeated(args, results)], state)))
+    for result in _run(args, _plans(args, results), state):
+        results.append(result)
+        with kept.open("a") as file:
+            file.write(json.dumps(asdict(result)) + "\n")
     if args.report:
         write_page(args.report, results, args.seed, settle_s=SETTLE_S, still_s=STILL_S)
     return _sum_up(results)
+
+
+def _run(args: argparse.Namespace, plans: Iterable[Plan], state: Path) -> Iterator[Result]:
+    """Run rounds on a broker of their own, which starts with the first."""
+    with ExitStack() as stack:
+        cluster: Cluster | None = None
+        for plan in plans:
+            if cluster is None:
+                scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-chaos-")))
+                local = args.broker == "local"
+                cluster = stack.enter_context(local_cluster() if local else kafka_cluster(scratch / "kafka"))
+            yield _round(plan, cluster, scratch, state)
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -72,12 +79,14 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def _repeated(args: argparse.Namespace, results: list[Result]) -> Plan:
+    """Return the one round that is asked for, with as many faults as it had."""
+    known = [sum(result.faults.values()) for result in results if result.number == args.round]
+    return _plan(args, args.round, known[0] if known else FAULTS)
+
+
 def _plans(args: argparse.Namespace, results: list[Result]) -> Iterator[Plan]:
-    """Yield rounds until there were enough faults."""
-    if args.round is not None:
-        known = [sum(result.faults.values()) for result in results if result.number == args.round]
-        yield _plan(args, args.round, known[0] if known else FAULTS)
-        return
+    """Yield rounds until there were enough faults; what has come of each is in `results` by then."""
     while (left := args.faults - sum(sum(result.faults.values()) for result in results)) > 0:
         number = max((result.number for result in results), default=0) + 1
         yield _plan(args, number, min(FAULTS, left))
