@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.group_keys import Entity, Indices, RowKey, codes, in_order, keyed, nth, spans
@@ -184,26 +183,6 @@ class Grouper:
         bucket = (self._bucket * self._width_us, self._width_us)
         parts = (judges(panel), self._lane, sensor, kind, name, leading, *bucket)
         return _Group(panel=panel, entity=name, key=parts)
-
-
-def publishable(
-    rows: pa.RecordBatch, *, first: int = FIRST, bucket_s: float = BUCKET_S
-) -> npt.NDArray[np.int64]:
-    """Return which rows of a message grouping could publish, so that these alone need full reasons.
-
-    Parameters
-    ----------
-    rows : RecordBatch
-        In log order, with the columns of `FLAGGED`; `reasons` is not read.
-
-    Returns
-    -------
-    ndarray of shape (n,), int64
-        Indices of the first `first` rows, at least one, of each sensor, entity, leading term and bucket.
-    """
-    buckets = rows.column("clock_us").to_numpy() // _width_us(bucket_s)
-    code = keyed(rows).of_row + (buckets - buckets.min(initial=0)) * rows.num_rows
-    return np.flatnonzero(nth(code) < max(first, 1))
 
 
 @dataclass(slots=True)

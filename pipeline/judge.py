@@ -13,7 +13,6 @@ from detectors.base import Matrix, Scores
 from pipeline.bundle import Bundle
 from pipeline.errors import BundleError
 from pipeline.features.base import CARRIED
-from pipeline.grouping import publishable
 from pipeline.reasons import reasons_of
 from pipeline.told import Told
 from pipeline.verdict import FLAGGED
@@ -132,9 +131,10 @@ class Judge:
         clock_us : int
             Lane clock before row 0.
         told : Told, optional
-            What the lane has told before: rows that grouping cannot publish behind it are not explained.
+            What the lane has told before, nothing where left out: rows that grouping does not publish
+            behind it are not explained.
         """
-        told = told and told.entered(clock_us)
+        told = told or self.nothing_told()
         judgements = [judge_rows(bundle, features) for bundle in self.panel.bundles]
         each = np.stack([judgement.p_values for judgement in judgements])
         fused = np.minimum(1.0, each.min(axis=0) * len(judgements))
@@ -176,20 +176,10 @@ class Judge:
             "reasons": pa.nulls(rows.size, pa.string()),
         }
         batch = pa.RecordBatch.from_arrays([columns[name] for name in FLAGGED.names], schema=FLAGGED)
-        wanted, told = self._wanted(batch, told)
+        wanted, told = told.behind(batch, clock_us) if told else (np.arange(rows.size), None)
         reasons = self._reasons(wanted, features, judgements, decided, rows)
         column = FLAGGED.get_field_index("reasons")
         return batch.set_column(column, FLAGGED.field("reasons"), reasons), told
-
-    def _wanted(
-        self, flagged: pa.RecordBatch, told: Told | None
-    ) -> tuple[npt.NDArray[np.int64], Told | None]:
-        """Return which flagged rows are explained: those that can be published, if that is known."""
-        if self._first is None:
-            return np.arange(flagged.num_rows), told
-        if told is None:
-            return publishable(flagged, first=self._first, bucket_s=self._bucket_s), None
-        return told.added(flagged)
 
     def _leading(
         self, judgements: Sequence[Judgement], decided: npt.NDArray[np.intp], rows: npt.NDArray[np.int64]

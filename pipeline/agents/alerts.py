@@ -1,7 +1,7 @@
 """The alerts stage: verdicts in, grouped and worded alerts out."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -9,19 +9,17 @@ from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.topics import Topics
 from connectors.wire import decode
+from pipeline.agents.bucket import bucket_start
 from pipeline.agents.lane import Out, Restored, Step, Tally
 from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.alert import alert_headers, make_alert, severity
 from pipeline.errors import JournalError
-from pipeline.grouping import Grouper, bucket_of
+from pipeline.grouping import Grouper
 from pipeline.messages import DetectionsHeaders
 from pipeline.publication import Publication
 from pipeline.settings import GroupingSettings
 
 STAGE = "alerts"
-
-READ_BACK = 64
-"""Messages read at a time on the way back to the beginning of the current bucket."""
 
 
 class AlertsLane:
@@ -116,40 +114,9 @@ class AlertsRole:
 
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
         """Read back to the beginning of the bucket that is open before `upto`."""
-        begin, _ = reader.offsets(self.input_topic)[partition]
-        start, answered = self._bucket_start(reader, partition, begin, upto)
+        start, answered = bucket_start(reader, self.input_topic, partition, upto, self.grouping.bucket_s)
         lane = AlertsLane(self, partition, done=upto - 1, answered=answered)
         return Restored(lane=lane, start=start)
-
-    def _bucket_start(self, reader: KafkaReader, partition: int, begin: int, upto: int) -> tuple[int, int]:
-        """Return the offset to feed from, and the greatest flows offset before it.
-
-        The way back ends at the first message that lies wholly in an earlier bucket and directly
-        before the rest by its flows offset: a zombie's late repeat is old but not the border.
-        """
-        open_bucket, lowest = -1, 0  # the greatest bucket seen, and the smallest flows offset in it
-        for message, headers in self._backwards(reader, partition, begin, upto):
-            bucket = bucket_of(headers.clock_end_us, self.grouping.bucket_s)
-            if bucket > open_bucket:
-                open_bucket, lowest = bucket, headers.flows_offset
-            elif bucket == open_bucket:
-                lowest = min(lowest, headers.flows_offset)
-            elif headers.flows_offset + 1 >= lowest:
-                return message.offset + 1, headers.flows_offset
-        return begin, -1
-
-    def _backwards(
-        self, reader: KafkaReader, partition: int, begin: int, stop: int
-    ) -> Iterator[tuple[Message, DetectionsHeaders]]:
-        """Yield the answers of the log from before `stop` back to `begin`, without what is none."""
-        while stop > begin:
-            block = list(reader.read_range(self.input_topic, partition, max(begin, stop - READ_BACK), stop))
-            for message in reversed(block):
-                with suppress(JournalError):
-                    headers = DetectionsHeaders.from_kafka(message.headers)
-                    if not headers.begins:
-                        yield message, headers
-            stop -= READ_BACK
 
     def try_out(self, message: Message) -> None:
         """Group and word `message`."""

@@ -10,6 +10,7 @@ from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.topics import Topics
 from connectors.wire import decode, encode
+from pipeline.agents.bucket import told_so_far
 from pipeline.agents.journal import journal_tail
 from pipeline.agents.lane import Incident, Out, Restored, Role, Step, Tally, lost
 from pipeline.agents.letters import letter_out, whole_letter
@@ -55,15 +56,17 @@ class DetectLane:
     are skipped.
     """
 
-    def __init__(self, role: "DetectRole", partition: int, *, done: int, answered: int) -> None:
+    def __init__(
+        self, role: "DetectRole", partition: int, *, done: int, answered: int, told: Told | None = None
+    ) -> None:
         self.done = done
         self._role = role
         self._partition = partition
         self._answered = answered  # greatest flows offset that has its verdict
-        self._told = role.judge.nothing_told()
+        self._told = told or role.judge.nothing_told()
 
     def warm(self, message: Message) -> None:
-        """Do nothing: a verdict depends on its message alone."""
+        """Do nothing: a verdict depends on its message, and what is explained on the verdicts before."""
 
     def process(self, message: Message) -> Step:
         """Return the detections message of a features message."""
@@ -149,8 +152,8 @@ class DetectRole:
             If the flagged rows do not fit a message.
         """
         verdict = self.judge.judge(rows, headers.clock_us, told)
-        told = verdict.told and verdict.told.entered(headers.clock_end_us)
-        return Ruling(verdict, packed(verdict.flagged), told.flushed() if told and headers.flush else told)
+        told = verdict.told and verdict.told.closed(headers.clock_end_us, flush=headers.flush)
+        return Ruling(verdict, packed(verdict.flagged), told)
 
     def headers(
         self, headers: FeaturesHeaders, verdict: Verdict, *, input_offset: int, dead: int
@@ -227,8 +230,13 @@ class DetectRole:
         done = journal.input_offset
         is_gap = done + 1 < begin and done != NO_FEATURES
         incidents = (lost(self.input_topic, partition, done + 1, begin),) if is_gap else ()
-        lane = DetectLane(self, partition, done=done, answered=journal.flows_offset)
+        told = self.told(reader, partition)
+        lane = DetectLane(self, partition, done=done, answered=journal.flows_offset, told=told)
         return Restored(lane=lane, start=max(begin, done + 1), incidents=incidents)
+
+    def told(self, reader: KafkaReader, partition: int) -> Told | None:
+        """Return what the verdicts of a lane have told in the bucket that is open."""
+        return told_so_far(reader, self.output_topic, partition, self.judge.nothing_told())
 
     def _journal(self, reader: KafkaReader, partition: int) -> DetectionsHeaders | None:
         tail = journal_tail(reader, self.output_topic, partition, DetectionsHeaders.from_kafka)

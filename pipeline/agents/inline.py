@@ -23,6 +23,7 @@ from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.errors import JournalError
 from pipeline.features.arrays import times_us
 from pipeline.messages import DetectionsHeaders, FeaturesHeaders, Low
+from pipeline.told import Told
 
 READ_BACK = 16
 """Flows messages read at a time on the way back to what a new panel's windows hold."""
@@ -32,13 +33,19 @@ class InlineLane:
     """The windows and the verdicts of one lane."""
 
     def __init__(
-        self, role: "InlineRole", partition: int, *, done: int = -1, journal: FeaturesHeaders | None = None
+        self,
+        role: "InlineRole",
+        partition: int,
+        *,
+        done: int = -1,
+        journal: FeaturesHeaders | None = None,
+        told: Told | None = None,
     ) -> None:
         self.done = done
         self._role = role
         self._partition = partition
         self._flows = FlowsLane(role.features, _as_it_is, done=done, journal=journal)
-        self._told = role.detect.judge.nothing_told()
+        self._told = told or role.detect.judge.nothing_told()
 
     def warm(self, message: Message) -> None:
         """Take a message whose verdicts are already published into the windows again."""
@@ -188,7 +195,8 @@ class InlineRole:
             # Written by a detect worker behind a features worker: every flow of the log warms the windows.
             windows = self._windows(journal.flows_offset, journal.clock_end_us, low=begin)
         self.features.agree(windows, topic, partition, end)
-        lane = InlineLane(self, partition, done=journal.flows_offset, journal=windows)
+        told = self.detect.told(reader, partition)
+        lane = InlineLane(self, partition, done=journal.flows_offset, journal=windows, told=told)
         return Restored(
             lane=lane,
             start=max(begin, windows.low.offset),

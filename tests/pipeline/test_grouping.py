@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.alert import make_alert
 from pipeline.errors import JournalError
-from pipeline.grouping import MAX_DISTINCT, Grouper, bucket_of, publishable
+from pipeline.grouping import MAX_DISTINCT, Grouper, bucket_of
 from pipeline.messages import DetectionsHeaders
 from pipeline.publication import OVERFLOW, Publication
 from pipeline.told import Told
@@ -72,7 +72,7 @@ def messages(flagged: Flagged, headers: Headers) -> Callable[..., list[Message]]
 
 def _as_judged(rows: pa.RecordBatch) -> pa.RecordBatch:
     """Take the reasons of rows that grouping cannot publish away, as the judge does."""
-    kept = set(publishable(rows).tolist())
+    kept = set(Told(first=3, width_us=60_000_000).behind(rows, 0)[0].tolist())
     reasons = [text if i in kept else None for i, text in enumerate(rows.column("reasons").to_pylist())]
     return rows.set_column(len(rows.schema) - 1, rows.schema.field("reasons"), pa.array(reasons, pa.string()))
 
@@ -279,33 +279,35 @@ def test_a_clock_that_goes_back_reopens_nothing(flagged: Flagged, headers: Heade
     assert new.group.id == late.group.id != old.group.id
 
 
-def test_publishable_rows_are_the_first_of_each_group(flagged: Flagged) -> None:
-    """The judge explains these rows alone: three of each sensor, entity, leading term and bucket."""
+def test_the_first_rows_of_each_group_are_explained(flagged: Flagged) -> None:
+    """Three of each sensor, entity, leading term and bucket."""
     rows = flagged(*([{}] * 5), *([{"src_ip": "10.0.0.6"}] * 2), *([{"at": 60}] * 4))
 
-    assert publishable(rows).tolist() == [0, 1, 2, 5, 6, 7, 8, 9]
-    assert publishable(rows, first=0).tolist() == [0, 5, 7]
-    assert publishable(rows, bucket_s=3600.0).tolist() == [0, 1, 2, 5, 6]
+    def explained(first: int, width_s: int) -> list[int]:
+        found: list[int] = Told(first=first, width_us=width_s * 1_000_000).behind(rows, 0)[0].tolist()
+        return found
+
+    assert explained(3, 60) == [0, 1, 2, 5, 6, 7, 8, 9]
+    assert explained(1, 60) == [0, 5, 7]
+    assert explained(3, 3600) == [0, 1, 2, 5, 6]
 
 
 @settings(max_examples=60, deadline=None)
-@given(log=LOG, cuts=CUTS, restart=st.integers(0, 40), max_groups=st.integers(1, 3))
-def test_what_is_published_has_been_explained(
-    messages: Callable[..., list[Message]], log: Any, cuts: list[bool], restart: int, max_groups: int
+@given(log=LOG, cuts=CUTS, max_groups=st.integers(1, 3))
+def test_what_is_published_is_what_was_explained(
+    messages: Callable[..., list[Message]], log: Any, cuts: list[bool], max_groups: int
 ) -> None:
-    """Whenever the judge begins anew; one that has seen the whole bucket explains nothing else."""
-    fresh = Told(first=3, width_us=60_000_000, max_groups=max_groups)
-    grouper, told = Grouper(0, max_groups=max_groups), fresh
-    for number, (rows, headers) in enumerate(messages(log, cuts)):
-        told = fresh if number == restart else told
-        explained, told = told.entered(headers.clock_us).added(rows)
-        told = told.entered(headers.clock_end_us)
-        told = told.flushed() if headers.flush else told
-        published = {one.row for one in grouper.feed(rows, headers) if not one.is_summary}
+    """However the log is cut into messages."""
+    grouper, told = (
+        Grouper(0, max_groups=max_groups),
+        Told(first=3, width_us=60_000_000, max_groups=max_groups),
+    )
+    for rows, headers in messages(log, cuts):
+        explained, told = told.behind(rows, headers.clock_us)
+        told = told.closed(headers.clock_end_us, flush=headers.flush)
 
-        assert published <= set(explained.tolist())
-        if restart > number:
-            assert published == set(explained.tolist())
+        published = {one.row for one in grouper.feed(rows, headers) if not one.is_summary}
+        assert published == set(explained.tolist())
 
 
 def test_a_storm_is_explained_once(flagged: Flagged) -> None:
@@ -313,7 +315,7 @@ def test_a_storm_is_explained_once(flagged: Flagged) -> None:
     told = Told(first=3, width_us=60_000_000)
     explained = []
     for second in (0, 1, 2, 60):
-        rows, told = told.added(flagged(*([{"at": second}] * 5)))
+        rows, told = told.behind(flagged(*([{"at": second}] * 5)), 0)
         explained.append(rows.tolist())
 
     assert explained == [[0, 1, 2], [], [], [0, 1, 2]]

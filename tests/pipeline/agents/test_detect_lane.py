@@ -25,7 +25,7 @@ FEATURES = FEATURES_ROLE.output_topic
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     bundle = conn_bundle(tmp_path_factory.mktemp("models"), "small", RobustZScore())
-    return Judge(Panel(name="main", alpha=0.2, bundles=(bundle,)), first=None, bucket_s=60.0)
+    return Judge(Panel(name="main", alpha=0.2, bundles=(bundle,)), first=1, bucket_s=60.0)
 
 
 @pytest.fixture(scope="module")

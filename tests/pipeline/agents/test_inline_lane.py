@@ -31,7 +31,7 @@ Verdicts = dict[int, tuple[int, int, bytes]]
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     bundle = conn_bundle(tmp_path_factory.mktemp("models"), "small", RobustZScore())
-    return Judge(Panel(name="main", alpha=0.2, bundles=(bundle,)), first=None, bucket_s=60.0)
+    return Judge(Panel(name="main", alpha=0.2, bundles=(bundle,)), first=1, bucket_s=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -153,24 +153,28 @@ def test_a_new_panel_begins_with_full_windows(judge: Judge, two_hops: Verdicts, 
 
 
 def test_a_message_that_cannot_be_judged_stays_in_the_windows(
-    inline: InlineRole, two_hops: Verdicts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its rows are one dead letter of the detect stage; all others are judged as ever."""
-    log = flows()
-    judge = inline.detect.judge.judge
+    explaining = Judge(judge.panel, first=None, bucket_s=60.0)  # all rows: what comes later shows nothing
+    inline = InlineRole(FEATURES_ROLE, DetectRole(CONN_SET, explaining, TOPICS, begin="earliest"))
+    calm, log = flows(), flows()
+    assert LaneWorker(inline, calm, tmp_path / "calm").run()
+    expected = verdicts(calm, inline.detect)
+    judged = explaining.judge
     calls = iter(range(100))
 
     def fails_once(rows: pa.RecordBatch, clock_us: int, told: Told | None) -> Verdict:
         if next(calls) == 3:
             raise ArithmeticError("bug")
-        return judge(rows, clock_us, told)
+        return judged(rows, clock_us, told)
 
-    monkeypatch.setattr(inline.detect.judge, "judge", fails_once)
+    monkeypatch.setattr(explaining, "judge", fails_once)
     assert LaneWorker(inline, log, tmp_path).run()
 
     found = verdicts(log, inline.detect)
     assert found[3][:2] == (0, ROWS)
-    assert {**found, 3: two_hops[3]} == two_hops
+    assert {**found, 3: expected[3]} == expected
     letters = [DeadLetter.from_kafka(m.headers, m.value) for m in log.messages(TOPICS.dead_letters)]
     assert next((letter.stage, letter.reason, letter.rows) for letter in letters) == (
         "detect",
