@@ -33,6 +33,7 @@ class DeadLetter:
     value: bytes
     rows: int = 1  # flows lost with it
     flow_id: str = ""
+    panel: str = ""  # whose stage refused it, detect and alerts
     source: str = ""
     position: int | None = None
     topic: str = ""
@@ -49,6 +50,7 @@ class DeadLetter:
             "weir-detail": self.detail[:MAX_DETAIL],
             "weir-rows": self.rows,
             "weir-flow-id": self.flow_id[:MAX_DETAIL],
+            "weir-panel": self.panel,
             "weir-origin-source": self.source,
             "weir-origin-position": self.position,
             "weir-origin-topic": self.topic,
@@ -79,6 +81,7 @@ class DeadLetter:
             value=value or b"",
             rows=_number(found, "weir-rows") or 0,
             flow_id=found.get("weir-flow-id", ""),
+            panel=found.get("weir-panel", ""),
             source=found.get("weir-origin-source", ""),
             position=_number(found, "weir-origin-position"),
             topic=found.get("weir-origin-topic", ""),

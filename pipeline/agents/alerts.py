@@ -58,7 +58,7 @@ class AlertsLane:
 
     def refuse(self, message: Message, reason: str, detail: str) -> Step:
         """Dead-letter a detections message whole."""
-        letter = whole_letter(message, STAGE, reason, detail)
+        letter = whole_letter(message, STAGE, reason, detail, panel=self._role.panel)
         outs = (letter_out(letter, self._role.topics),)
         return Step(outs=outs, tally=Tally(dead={reason: letter.rows}))
 
@@ -100,6 +100,7 @@ class AlertsRole:
 
     def __init__(self, panel: str, topics: Topics, grouping: GroupingSettings) -> None:
         self.topics = topics
+        self.panel = panel
         self.grouping = grouping
         self.input_topic = topics.detections(panel)
         self.group = f"{topics.prefix}-alerts-{panel}"

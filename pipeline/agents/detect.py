@@ -74,7 +74,9 @@ class DetectLane:
             headers = FeaturesHeaders.from_kafka(message.headers)
         except JournalError as error:
             # Not written by a features worker: no flows message answers to it, so no journal entry.
-            letter = whole_letter(message, STAGE, "not_features", str(error))
+            letter = whole_letter(
+                message, STAGE, "not_features", str(error), panel=self._role.judge.panel.name
+            )
             outs = (letter_out(letter, self._role.topics),)
             return Step(outs=outs, tally=Tally(dead={"not_features": letter.rows}))
         if headers.flows_offset <= self._answered:
@@ -98,7 +100,7 @@ class DetectLane:
         return self._refuse(message, FeaturesHeaders.from_kafka(message.headers), reason, detail)
 
     def _refuse(self, message: Message, headers: FeaturesHeaders, reason: str, detail: str) -> Step:
-        letter = whole_letter(message, STAGE, reason, detail)
+        letter = whole_letter(message, STAGE, reason, detail, panel=self._role.judge.panel.name)
         ruling = self._role.rule(self._role.no_rows, headers, self._told)
         self._answered, self._told = headers.flows_offset, ruling.told
         out = self._out(message, headers, ruling, dead=letter.rows)

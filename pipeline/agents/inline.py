@@ -75,7 +75,8 @@ class InlineLane:
     def _unjudged(self, message: Message, answer: Answer[pa.RecordBatch], reason: str, detail: str) -> Step:
         """Dead-letter the good rows of a message, which stay in the windows."""
         rows = answer.headers.rows
-        letter = replace(whole_letter(message, STAGE, reason, detail), rows=rows)
+        panel = self._role.detect.judge.panel.name
+        letter = replace(whole_letter(message, STAGE, reason, detail, panel=panel), rows=rows)
         ruling = self._role.detect.rule(self._role.features.no_rows, answer.headers, self._told)
         self._told = ruling.told
         outs = (*answer.letters, letter_out(letter, self._role.detect.topics))

@@ -21,16 +21,17 @@ def letter_out(letter: DeadLetter, topics: Topics) -> Out:
     )
 
 
-def whole_letter(message: Message, stage: str, reason: str, detail: str) -> DeadLetter:
-    """Return the dead letter of a whole message; the same one each time it is read."""
+def whole_letter(message: Message, stage: str, reason: str, detail: str, *, panel: str = "") -> DeadLetter:
+    """Return the dead letter of a whole message; the same one each time a stage, or panel, reads it."""
     value, detail = fitting(message.value or b"", detail)
     return DeadLetter(
-        id=origin_id(stage, message.topic, message.partition, message.offset),
+        id=origin_id(f"{stage} {panel}".strip(), message.topic, message.partition, message.offset),
         stage=stage,
         reason=reason,
         detail=detail,
         value=value,
         rows=_stated_rows(message),
+        panel=panel,
         topic=message.topic,
         partition=message.partition,
         offset=message.offset,

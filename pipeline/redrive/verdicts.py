@@ -58,6 +58,9 @@ class Verdicts:
         NotPossibleError
             If its message has left the log, or fails again as it did before.
         """
+        panel = self._settings.panel.name
+        if letter.panel not in ("", panel):
+            raise NotPossibleError(f"it is of panel {letter.panel}, these settings are of {panel}")
         try:
             if letter.stage == "alerts":
                 return self._worded(letter, reader)
