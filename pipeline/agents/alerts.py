@@ -10,7 +10,7 @@ from connectors.kafka_reader import KafkaReader, Message
 from connectors.topics import Topics
 from connectors.wire import decode
 from pipeline.agents.bucket import bucket_start
-from pipeline.agents.lane import Out, Restored, Step, Tally
+from pipeline.agents.lane import MACHINE_FAULTS, Out, Restored, Step, Tally
 from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.alert import alert_headers, make_alert, severity
 from pipeline.errors import JournalError
@@ -52,6 +52,8 @@ class AlertsLane:
             return self.refuse(message, error.reason, error.detail)
         except JournalError as error:
             return self.refuse(message, "not_detections", str(error))
+        except MACHINE_FAULTS:
+            raise
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             step = self.refuse(message, "failed", f"{type(error).__name__}: {error}")
             return replace(step, broken=True)

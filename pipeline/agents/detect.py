@@ -12,7 +12,7 @@ from connectors.topics import Topics
 from connectors.wire import decode, encode
 from pipeline.agents.bucket import told_so_far
 from pipeline.agents.journal import journal_tail
-from pipeline.agents.lane import Incident, Out, Restored, Role, Step, Tally, lost
+from pipeline.agents.lane import MACHINE_FAULTS, Incident, Out, Restored, Role, Step, Tally, lost
 from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.agents.packing import packed
 from pipeline.errors import FeatureSetError, JournalError
@@ -90,6 +90,8 @@ class DetectLane:
             ruling = self._role.rule(rows, headers, self._told)
         except RecordError as error:
             return self._refuse(message, headers, error.reason, error.detail)
+        except MACHINE_FAULTS:
+            raise
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             return self._refuse(message, headers, "failed", f"{type(error).__name__}: {error}")
         self._answered, self._told = headers.flows_offset, ruling.told

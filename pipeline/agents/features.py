@@ -16,7 +16,7 @@ from connectors.records import Checked
 from connectors.topics import Topics
 from connectors.wire import FlowsHeaders, decode, encode
 from pipeline.agents.journal import journal_tail
-from pipeline.agents.lane import Incident, Out, Restored, Step, Tally, lost
+from pipeline.agents.lane import MACHINE_FAULTS, Incident, Out, Restored, Step, Tally, lost
 from pipeline.agents.letters import letter_out, row_letter, whole_letter
 from pipeline.agents.packing import packed
 from pipeline.errors import JournalError
@@ -102,6 +102,8 @@ class FlowsLane(Generic[Value]):
             flush, rows, letters = self._take(message, tally)
         except RecordError as error:
             return self._whole(message, error.reason, error.detail)
+        except MACHINE_FAULTS:
+            raise
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             return self._undone(message, "failed", f"{type(error).__name__}: {error}", clock_us)
         try:

@@ -18,7 +18,7 @@ from connectors.wire import FlowsHeaders, Headers, RawHeaders, decode
 from pipeline.agents.detect import NO_FEATURES, NO_FLAGGED, STAGE, DetectRole, Ruling, fresh_lanes, furthest
 from pipeline.agents.features import Answer, FeaturesRole, FlowsLane
 from pipeline.agents.journal import journal_tail
-from pipeline.agents.lane import Incident, Out, Restored, Step, Tally
+from pipeline.agents.lane import MACHINE_FAULTS, Incident, Out, Restored, Step, Tally
 from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.errors import JournalError
 from pipeline.features.arrays import times_us
@@ -65,6 +65,8 @@ class InlineLane:
             ruling = self._role.detect.rule(answer.value, headers, self._told)
         except RecordError as error:
             return self._unjudged(message, answer, error.reason, error.detail)
+        except MACHINE_FAULTS:
+            raise
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             return self._unjudged(message, answer, "failed", f"{type(error).__name__}: {error}")
         self._told = ruling.told

@@ -7,6 +7,10 @@ from typing import Protocol
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.wire import Headers
 
+MACHINE_FAULTS = (OSError, MemoryError)
+"""Not the message's doing, even in pure code (a kernel that cannot be cached on a full disk): they must
+end the process, not make a dead letter."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Out:

@@ -61,8 +61,8 @@ def main() -> None:
     sys.stdout.flush()
     try:
         role.try_out(Message(topic, partition, offset, 0, None, value, tuple(headers)))
-    except PipelineError as error:
-        log.warning("trial_refused", error=str(error))  # a clear error is no death
+    except (PipelineError, OSError) as error:
+        log.warning("trial_refused", error=str(error))  # a clear error is no death, nor is a full disk
 
 
 if __name__ == "__main__":
