@@ -1,6 +1,7 @@
 """From a detector's explanation over matrix columns to reasons over features in their own units."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -57,27 +58,29 @@ def reasons_of(
 
 
 class _Values:
-    """Observed and expected values of some rows, feature by feature, in their own units."""
+    """Observed and expected values of some rows, in the units of those features that are told."""
 
     def __init__(self, bundle: Bundle, features: pa.RecordBatch, expected: Matrix) -> None:
         normaliser = bundle.normaliser
         self._inputs = normaliser.inputs
         self._all = bundle.feature_set.features
-        self._observed = normaliser.observed(features)
-        self._expected = normaliser.to_unit(expected)
+        # Most features are never told: five of each of five terms.
+        self._observed = cache(lambda index: normaliser.observed_of(index, features))
+        self._expected = cache(lambda index: normaliser.in_unit(index, expected))
         self._batch = features
         self._constants = normaliser.constants
 
     def shares(self, row: int, parts: npt.NDArray[np.float64]) -> tuple[FeatureShare, ...]:
         """Return the features that push a term most."""
         order = np.argsort(-np.abs(parts), kind="stable")[:FEATURES]
-        return tuple(self._share(row, self._inputs[i], float(parts[i])) for i in order if parts[i])
+        return tuple(self._share(row, int(i), float(parts[i])) for i in order if parts[i])
 
-    def _share(self, row: int, feature: Feature, contribution: float) -> FeatureShare:
+    def _share(self, row: int, index: int, contribution: float) -> FeatureShare:
+        feature = self._inputs[index]
         return FeatureShare(
             name=feature.name,
-            observed=_plain(self._observed[feature.name][row]),
-            expected=_plain(self._expected[feature.name][row]),
+            observed=_plain(self._observed(index)[row]),
+            expected=_plain(self._expected(index)[row]),
             unit=feature.unit,
             contribution=contribution,
         )

@@ -223,19 +223,25 @@ class Normaliser:
             the category of the largest column. No value lies on the other side of 0 than all of
             `fit`, and a yes/no feature stays within 0 and 1.
         """
-        return {b.feature.name: _in_unit(b, values[:, b.start : b.stop]) for b in self._blocks}
+        return {block.feature.name: self.in_unit(index, values) for index, block in enumerate(self._blocks)}
+
+    def in_unit(self, index: int, values: Floats) -> npt.NDArray[Any]:
+        """Return one entry of `to_unit`, that of `inputs[index]`."""
+        block = self._blocks[index]
+        return _in_unit(block, values[:, block.start : block.stop])
 
     def observed(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
         """Return what `rows` hold, in the same form as `to_unit`."""
-        found: dict[str, npt.NDArray[Any]] = {}
-        for feature in self.inputs:
-            values = _values(rows, feature.name)
-            if feature.kind == "categorical":
-                names = np.array([OTHER, *feature.vocabulary], dtype=object)
-                found[feature.name] = names[np.where(values < len(names), values, UNKNOWN)]
-            else:
-                found[feature.name] = values.astype(np.float64)
-        return found
+        return {feature.name: self.observed_of(index, rows) for index, feature in enumerate(self.inputs)}
+
+    def observed_of(self, index: int, rows: Rows) -> npt.NDArray[Any]:
+        """Return one entry of `observed`, that of `inputs[index]`."""
+        feature = self.inputs[index]
+        values = _values(rows, feature.name)
+        if feature.kind != "categorical":
+            return np.asarray(values.astype(np.float64))
+        names = np.array([OTHER, *feature.vocabulary], dtype=object)
+        return np.asarray(names[np.where(values < len(names), values, UNKNOWN)])
 
     def contribution_fold(self, contributions: Floats) -> Floats:
         """Sum the columns of each feature: (..., d) -> (..., number of `inputs`)."""
