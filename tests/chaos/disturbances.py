@@ -18,7 +18,9 @@ PROXY_WEATHER = {"net-hold": "hold", "net-drop": "drop", "net-delay": "delay", "
 _LOST = re.compile(r"flows\.v1/(\d+): offsets (\d+) to (\d+) left the log")
 AFTERMATH_S = 30.0
 """How long after an outage a client may find out that it cannot go on."""
-BEHIND = 6
+LATE_S = 5.0
+"""How long answers of killed readers may still be on their way to the broker."""
+BEHIND = 12
 """Flows messages that must wait unread in a lane before its log is cut."""
 PATIENCE_S = 40.0
 """How long they are waited for; half as long if one lane has enough of them."""
@@ -69,7 +71,7 @@ class Disturber:
         self._healing = [(at, heal) for at, heal in self._healing if at > now]
         for heal in due:
             heal()
-        if self._cutting is not None and now - self._cutting > 2:
+        if self._cutting is not None and now - self._cutting > LATE_S:
             self._cut_log()
 
     def heal_all(self) -> None:

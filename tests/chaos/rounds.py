@@ -200,7 +200,7 @@ class Round:
             reasons=REASONS if self.plan.kind == "poison" else frozenset(),
         )
         result.problems += [p for member in disturber.members for p in member.problems]
-        if self.plan.kind == "segments" and not expected.lost:
+        if self.plan.kind == "segments" and not disturber.deleted:
             result.problems.append("fault: no lane had enough unread flows for its log to be cut")
         result.problems += problems(books, expected)
         result.longest_still_s = longest_still_s(books)
