@@ -163,8 +163,8 @@ class Disturber:
         for member in members:
             member.rough_until = time.monotonic() + for_s + AFTERMATH_S
 
-    def _later(self, after_s: float, heal: Callable[[], object]) -> None:
-        self._healing.append((time.monotonic() + after_s, heal))  # type: ignore[arg-type]
+    def _later(self, after_s: float, heal: Callable[[], None]) -> None:
+        self._healing.append((time.monotonic() + after_s, heal))
 
     def _poison(self, fault: Fault) -> None:  # noqa: ARG002 - all faults are called in one way
         found = victim(self._ledger.look().of("flows"))

@@ -28,9 +28,9 @@ from pages import write_page
 from reference import References
 from rounds import SETTLE_S, STILL_S, Plan, Result, Round
 
-FAULTS = 40
+FAULTS = 60
 """In a round."""
-PACE_S = 1.9
+PACE_S = 1.7
 """Seconds from one fault to the next, on average."""
 
 
