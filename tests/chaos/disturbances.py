@@ -12,8 +12,14 @@ from kafka import KafkaAdminClient, TopicPartition
 from ledger import Ledger, Place
 from members import Member, pick
 from poison import fatal_message, victim
+from proxy import Weather
 
-PROXY_WEATHER = {"net-hold": "hold", "net-drop": "drop", "net-delay": "delay", "net-reset": "reset"}
+PROXY_WEATHER: dict[str, Weather] = {
+    "net-hold": "hold",
+    "net-drop": "drop",
+    "net-delay": "delay",
+    "net-reset": "reset",
+}
 
 _LOST = re.compile(r"flows\.v1/(\d+): offsets (\d+) to (\d+) left the log")
 AFTERMATH_S = 30.0
@@ -149,13 +155,17 @@ class Disturber:
         assert broker is not None
         self._rough(self.members, fault.for_s)
         broker.kill()
-        self._later(fault.for_s, lambda: broker.launch() and None)
+
+        def again() -> None:
+            broker.launch()
+
+        self._later(fault.for_s, again)
 
     def _network(self, fault: Fault) -> None:
         proxy = self._cluster.proxy
         assert proxy is not None
         self._rough(self.members, fault.for_s)
-        proxy.set(PROXY_WEATHER[fault.kind])  # type: ignore[arg-type]
+        proxy.set(PROXY_WEATHER[fault.kind])
         self._later(fault.for_s, lambda: proxy.set("fair"))
 
     @staticmethod
