@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
+
+import structlog
 
 from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
@@ -18,6 +19,8 @@ from pipeline.grouping import Grouper
 from pipeline.messages import DetectionsHeaders
 from pipeline.publication import Publication
 from pipeline.settings import GroupingSettings
+
+log = structlog.get_logger()
 
 STAGE = "alerts"
 
@@ -41,8 +44,12 @@ class AlertsLane:
 
     def warm(self, message: Message) -> None:
         """Feed a message whose alerts are already published, or which is in the dead letters."""
-        with suppress(Exception):  # pure code: what fails, failed the same way when it was processed
+        try:
             self._feed(message)
+        except MACHINE_FAULTS:
+            raise
+        except Exception as error:  # noqa: BLE001 - pure code: it failed the same way when it was processed
+            log.info("dead_letter_passed", stage=STAGE, offset=message.offset, kind=type(error).__name__)
 
     def process(self, message: Message) -> Step:
         """Return the alerts that a detections message brings about."""

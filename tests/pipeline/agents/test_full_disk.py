@@ -67,7 +67,7 @@ ALERTS = AlertsLane(AlertsRole("main", TOPICS, GroupingSettings()), 0, done=-1, 
 def test_faults_of_the_machine_make_no_dead_letter(
     lane: Lane, where: tuple[type, str], error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are raised, and so end the process before the offset moves."""
+    """They are raised, and so end the process before the offset moves; on the way back as well."""
 
     def failing(*_: object) -> None:
         raise error
@@ -78,3 +78,5 @@ def test_faults_of_the_machine_make_no_dead_letter(
 
     with pytest.raises(error):
         lane.process(log.messages("t")[0])
+    with pytest.raises(error):
+        lane.warm(log.messages("t")[0])
