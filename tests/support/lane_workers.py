@@ -64,6 +64,8 @@ class LaneWorker:
         try:
             asyncio.run(carry())
         except DiedError:
+            if self._left is None:
+                raise  # nobody wanted that
             return False
         return True
 

@@ -1,6 +1,5 @@
 """The features stage: one answer a message, and a lane that comes back from its journal bit for bit."""
 
-import asyncio
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
@@ -9,65 +8,25 @@ import pytest
 from conn_flows import FLUSH, conn_rows, flows_message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_log import MemoryLog, durable
+from lane_workers import DiedError, LaneWorker
+from memory_log import MemoryLog
 
 from connectors.dead_letters import DeadLetter
 from connectors.topics import Topics
 from connectors.wire import Headers, decode
-from pipeline.agents.attempts import Attempts
-from pipeline.agents.carrier import Carrier
 from pipeline.agents.features import FeaturesRole
 from pipeline.agents.lane import Out
-from pipeline.agents.meter import Meter
 from pipeline.features.feature_sets import feature_set
 from pipeline.messages import FeaturesHeaders
-from pipeline.metrics import Metrics
 
 TOPICS = Topics("t")
 ROLE = FeaturesRole(feature_set("conn"), TOPICS, max_rows=1000)
 FLOWS, FEATURES = TOPICS.flows, ROLE.output_topic
 
 
-class DiedError(Exception):
-    """The process was killed."""
-
-
-class Worker:
-    """A features worker over a log in memory, which dies before the n-th message it would publish."""
-
-    def __init__(self, log: MemoryLog, folder: Path, *, dies_at: int | None = None) -> None:
-        self._log = log
-        self._left = dies_at
-        self.carrier = Carrier(
-            ROLE,
-            log,  # reads as KafkaReader does
-            self._send,
-            Attempts(folder, limit=1000),
-            Meter("features", Metrics()),
-            lambda _message: True,
-            exit_process=_killed,
-        )
-
-    async def _send(self, out: Out) -> Awaitable[object]:
-        if self._left is not None:
-            self._left -= 1
-            if self._left < 0:
-                raise DiedError
-        self._log.append(out.topic, out.partition or 0, out.value, out.headers, out.key)
-        return durable()
-
-    def run(self, committed: int) -> None:
-        """Carry everything from `committed` on."""
-
-        async def carry() -> None:
-            for message in [m for m in self._log.messages(FLOWS) if m.offset >= committed]:
-                await self.carrier.carry(message)
-
-        asyncio.run(carry())
-
-
-def _killed(code: int) -> None:
-    raise DiedError(code)
+def features_worker(log: MemoryLog, folder: Path, *, dies_at: int | None = None) -> LaneWorker:
+    """Return a features worker, which dies before the n-th message it would publish."""
+    return LaneWorker(ROLE, log, folder, dies_at=dies_at)
 
 
 def answers(log: MemoryLog) -> dict[int, tuple[FeaturesHeaders, bytes]]:
@@ -107,7 +66,7 @@ def test_every_message_has_one_answer(folder: Path) -> None:
     no_headers: tuple[bytes, Headers] = (b"", [])
     log = filled([*split(60, 20), FLUSH, garbage, no_headers, flows_message(conn_rows(0)), *split(0, 5)])
 
-    Worker(log, folder).run(0)
+    features_worker(log, folder).run(0)
 
     assert list(range(7)) == list(answers(log))
     assert [headers.rows for headers, _ in answers(log).values()] == [20, 20, 20, 0, 0, 0, 0]
@@ -129,7 +88,7 @@ def test_deaths_change_nothing(
     """However often a worker dies, and whatever it had committed, the features are the same bits."""
     folder = tmp_path_factory.mktemp("state")
     calm = filled(split(300, 300))
-    Worker(calm, folder).run(0)
+    features_worker(calm, folder).run(0)
     log = filled(split(150, size))
     log.skip(FLOWS, 0, gap)
     for at in range(150, 300, size):
@@ -138,12 +97,8 @@ def test_deaths_change_nothing(
 
     for dies_at, behind in deaths:
         committed = max(0, len(answers(log)) - behind)
-        worker = Worker(log, folder, dies_at=dies_at)
-        try:
-            worker.run(committed)
-        except DiedError:
-            continue
-    Worker(log, folder).run(0)
+        features_worker(log, folder, dies_at=dies_at).run(committed)
+    features_worker(log, folder).run(0)
 
     assert rows_of(calm).equals(rows_of(log))
 
@@ -151,13 +106,13 @@ def test_deaths_change_nothing(
 def test_committed_ahead_of_the_journal_loses_nothing(folder: Path) -> None:
     """Messages between journal and committed offset are read and answered after all."""
     log = filled(split(100, 10))
-    Worker(log, folder).run(0)
+    features_worker(log, folder).run(0)
     expected = rows_of(log)
     short = filled(split(100, 10))
     for message in log.messages(FEATURES)[:4]:
         short.append(FEATURES, 0, message.value or b"", list(message.headers))
 
-    Worker(short, folder).run(8)
+    features_worker(short, folder).run(8)
 
     assert expected.equals(rows_of(short))
 
@@ -168,10 +123,10 @@ def test_a_rebalance_while_catching_up_changes_nothing(folder: Path, forgets_at:
     # Without a source in the headers nothing else would recognise a message that is taken twice.
     anonymous = [flows_message(conn_rows(10, first=at), source="") for at in range(0, 100, 10)]
     log, short = filled(anonymous), filled(anonymous)
-    Worker(log, folder).run(0)
+    features_worker(log, folder).run(0)
     for message in log.messages(FEATURES)[:3]:
         short.append(FEATURES, 0, message.value or b"", list(message.headers))
-    worker = Worker(short, folder)
+    worker = features_worker(short, folder)
     publish = worker.carrier._outbox._send
 
     async def forgetful(out: Out) -> Awaitable[object]:
@@ -189,18 +144,18 @@ def test_a_rebalance_while_catching_up_changes_nothing(folder: Path, forgets_at:
 def test_repeated_rows_are_dropped_also_after_a_restart(folder: Path) -> None:
     """A retry with other batch bounds enters the windows once, live and re-read alike."""
     calm = filled(split(200, 50))
-    Worker(calm, folder).run(0)
+    features_worker(calm, folder).run(0)
     again = [flows_message(conn_rows(60, first=20)), flows_message(conn_rows(10, first=0))]
     log = filled([*split(200, 50)[:2], *again, *split(200, 50)[2:]])
-    Worker(log, folder, dies_at=None).run(0)
+    features_worker(log, folder, dies_at=None).run(0)
 
     assert rows_of(calm).equals(rows_of(log))
     assert [headers.repeated for headers, _ in answers(log).values()] == [0, 0, 60, 10, 0, 0]
     restarted = filled([*split(200, 50)[:2], *again])
-    Worker(restarted, folder).run(0)
+    features_worker(restarted, folder).run(0)
     for value, headers in split(200, 50)[2:]:
         restarted.append(FLOWS, 0, value, headers)
-    Worker(restarted, folder).run(4)
+    features_worker(restarted, folder).run(4)
 
     assert rows_of(calm).equals(rows_of(restarted))
 
@@ -215,8 +170,8 @@ def test_bad_rows_take_no_place(folder: Path) -> None:
     kept = good.take(pa.array([i for i in range(40) if i != 7]))
     log, clean = filled([flows_message(spoilt)]), filled([flows_message(kept)])
 
-    Worker(log, folder).run(0)
-    Worker(clean, folder).run(0)
+    features_worker(log, folder).run(0)
+    features_worker(clean, folder).run(0)
 
     assert rows_of(clean).equals(rows_of(log))
     (letter,) = [DeadLetter.from_kafka(m.headers, m.value) for m in log.messages(TOPICS.dead_letters)]
@@ -227,7 +182,7 @@ def test_bad_rows_take_no_place(folder: Path) -> None:
 def test_poison_is_skipped_when_windows_are_warmed(tmp_path: Path) -> None:
     """A message that was dead-lettered as poison stays out of the windows of a restarted worker."""
     log = filled(split(90, 30))
-    refuses = Worker(log, tmp_path)
+    refuses = features_worker(log, tmp_path)
     refuses.carrier._trial = lambda message: message.offset != 1
     refuses.carrier._attempts.limit = 0
     refuses.run(0)
@@ -239,7 +194,7 @@ def test_poison_is_skipped_when_windows_are_warmed(tmp_path: Path) -> None:
         twin.append(FEATURES, 0, message.value or b"", list(message.headers))
 
     refuses.run(3)
-    Worker(twin, tmp_path / "other").run(3)
+    features_worker(twin, tmp_path / "other").run(3)
 
     assert expected.num_rows == 60
     assert rows_of(log).equals(rows_of(twin))
@@ -249,19 +204,19 @@ def test_poison_is_skipped_when_windows_are_warmed(tmp_path: Path) -> None:
 def test_a_flows_topic_made_anew_is_refused(folder: Path) -> None:
     """A journal that is ahead of its input ends the worker instead of skipping the new flows."""
     log = filled(split(90, 10))
-    Worker(log, folder).run(0)
+    features_worker(log, folder).run(0)
     log.drop(FLOWS)
     for value, headers in split(20, 10):
         log.append(FLOWS, 0, value, headers)
 
     with pytest.raises(DiedError, match="78"):
-        Worker(log, folder).run(0)
+        features_worker(log, folder).run(0)
 
 
 def test_lost_offsets_are_reported(folder: Path) -> None:
     """What retention deleted before it was read is an incident with its range."""
     log = filled(split(100, 10))
-    Worker(log, folder, dies_at=None).run(8)
+    features_worker(log, folder, dies_at=None).run(8)
     lost = MemoryLog()
     for message in log.messages(FEATURES)[:3]:
         lost.append(FEATURES, 0, message.value or b"", list(message.headers))
@@ -281,7 +236,7 @@ def test_a_lost_journal_is_reported_and_made_again(folder: Path) -> None:
     log = filled(split(100, 10))
 
     restored = ROLE.restore(log, 0, 6)
-    Worker(log, folder).run(6)
+    features_worker(log, folder).run(6)
 
     assert [incident.kind for incident in restored.incidents] == ["lane_state_lost"]
     assert list(range(10)) == sorted(answers(log))
