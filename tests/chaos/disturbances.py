@@ -239,7 +239,8 @@ class Disturber:
         states = [
             f"{m.name} ({'alive' if m.is_alive else m.codes[-1:]}): {m.last_words()}" for m in self.members
         ]
-        return f"unanswered {books.unanswered()[:5]}; {', '.join(behind)}\n" + "\n".join(states)
+        network = self._cluster.proxy.told if self._cluster.proxy else "no proxy"
+        return f"unanswered {books.unanswered()[:5]}; {', '.join(behind)}; {network}\n" + "\n".join(states)
 
 
 def _lost_in(log: Path) -> set[tuple[int, int, int]]:

@@ -32,6 +32,7 @@ class Proxy:
         self._target = target
         self._weather: Weather = "fair"
         self._links: set[_Link] = set()
+        self._refusal = ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
@@ -54,6 +55,12 @@ class Proxy:
     def set(self, weather: Weather) -> None:
         """Change the network, for the connections there are and for new ones."""
         self._call(self._change(weather))
+
+    @property
+    def told(self) -> str:
+        """How it is, for somebody who must find out why nobody comes through."""
+        state = f"{self._weather}, {len(self._links)} connections"
+        return f"proxy: {state}, last refusal of the broker: {self._refusal or 'none'}"
 
     @property
     def connections(self) -> int:
@@ -80,6 +87,8 @@ class Proxy:
         self._links.add(link)
         try:
             await link.run(self._target)
+        except OSError as error:
+            self._refusal = repr(error)
         finally:
             self._links.discard(link)
             link.reset()
@@ -120,15 +129,14 @@ class _Link:
 
     async def run(self, target: int) -> None:
         await self._passing.wait()
-        with contextlib.suppress(OSError):
-            self._far = await asyncio.open_connection(HOST, target)
-            pumps = [self._pump(self._near[0], self._far[1]), self._pump(self._far[0], self._near[1])]
-            tasks = [asyncio.ensure_future(pump) for pump in pumps]
-            try:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in tasks:
-                    task.cancel()
+        self._far = await asyncio.open_connection(HOST, target)
+        pumps = [self._pump(self._near[0], self._far[1]), self._pump(self._far[0], self._near[1])]
+        tasks = [asyncio.ensure_future(pump) for pump in pumps]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

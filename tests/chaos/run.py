@@ -126,6 +126,8 @@ def _round(plan: Plan, cluster: Cluster, scratch: Path, state: Path) -> Result:
     if result.problems:
         kept = state / f"round-{plan.number}-{time.strftime('%H%M%S')}"
         shutil.copytree(folder, kept)
+        for log in scratch.glob("kafka/broker.log"):
+            shutil.copy(log, kept)
         print("\n".join([*(f"  {text}" for text in result.problems), f"  logs: {kept}"]), flush=True)
     else:
         round_.installation.drop()
