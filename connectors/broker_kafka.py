@@ -164,6 +164,14 @@ class ApacheKafka:
         self._child = Child(self._command, self._folder / "broker.log")
         return self._child
 
+    @property
+    def told(self) -> str:
+        """Whether the process runs, and its last words."""
+        if self._child is None:
+            return "never started"
+        code = self._child.ended()
+        return f"{'alive' if code is None else f'ended with {code}'}: {self._child.log_tail(2)}"
+
     def kill(self) -> None:
         """End it with -9, as a power cut that spares the disk would."""
         if self._child is not None:

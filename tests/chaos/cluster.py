@@ -1,7 +1,8 @@
 """The broker of a run: Apache Kafka behind a proxy, or the local one."""
 
+import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from faults import NEEDS_DURABLE_BROKER, NEEDS_PROXY
 from proxy import HOST, Proxy
 
 from connectors.broker_kafka import ApacheKafka
-from connectors.broker_local import free_port, local_broker
+from connectors.broker_local import check_port, local_broker
+from connectors.errors import BrokerError
+
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +33,22 @@ class Cluster:
         )
 
 
+def lasting_port() -> int:
+    """Return a free port that no outgoing connection is given.
+
+    Whoever calls a broker that is away may be given the very port that he calls: he then talks to
+    himself, and the broker cannot come back.
+    """
+    first = int(EPHEMERAL.read_text().split()[0]) if EPHEMERAL.exists() else 32_768
+    while True:
+        with suppress(BrokerError):
+            return check_port(random.randrange(first // 2, first))
+
+
 @contextmanager
 def kafka_cluster(folder: Path) -> Iterator[Cluster]:
     """Run Apache Kafka with its data in a folder; all clients but ours go through a proxy."""
-    port, direct, controller = free_port(), free_port(), free_port()
+    port, direct, controller = (lasting_port() for _ in range(3))
     with Proxy(port) as proxy:
         public = f"{HOST}:{proxy.port}"
         properties = {

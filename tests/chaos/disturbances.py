@@ -239,7 +239,8 @@ class Disturber:
         states = [
             f"{m.name} ({'alive' if m.is_alive else m.codes[-1:]}): {m.last_words()}" for m in self.members
         ]
-        network = self._cluster.proxy.told if self._cluster.proxy else "no proxy"
+        parts = {"network": self._cluster.proxy, "broker": self._cluster.broker}
+        network = ", ".join(f"{name} {part.told}" for name, part in parts.items() if part)
         return f"unanswered {books.unanswered()[:5]}; {', '.join(behind)}; {network}\n" + "\n".join(states)
 
 

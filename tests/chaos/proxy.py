@@ -60,7 +60,7 @@ class Proxy:
     def told(self) -> str:
         """How it is, for somebody who must find out why nobody comes through."""
         state = f"{self._weather}, {len(self._links)} connections"
-        return f"proxy: {state}, last refusal of the broker: {self._refusal or 'none'}"
+        return f"{state}, last refusal of the broker: {self._refusal or 'none'}"
 
     @property
     def connections(self) -> int:
