@@ -160,17 +160,23 @@ class ApacheKafka:
         wait_ready(direct, child.ended, child.log_tail, timeout_s)
 
     def launch(self) -> Child:
-        """Start the process and return it at once, before it answers."""
-        self._child = Child(self._command, self._folder / "broker.log")
+        """Start the process, unless it runs, and return it at once, before it answers."""
+        if self._child is None or self._child.ended() is not None:
+            self._child = Child(self._command, self._folder / "broker.log")
         return self._child
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._child is not None and self._child.ended() is None
 
     @property
     def told(self) -> str:
         """Whether the process runs, and its last words."""
         if self._child is None:
             return "never started"
-        code = self._child.ended()
-        return f"{'alive' if code is None else f'ended with {code}'}: {self._child.log_tail(2)}"
+        state = "is alive" if self.is_alive else f"ended with {self._child.ended()}"
+        return f"{state}: {self._child.log_tail(2)}"
 
     def kill(self) -> None:
         """End it with -9, as a power cut that spares the disk would."""

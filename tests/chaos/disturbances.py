@@ -56,6 +56,7 @@ class Disturber:
         self._n_joined = 0
         self._healing: list[tuple[float, Callable[[], None]]] = []
         self._cutting: float | None = None  # since when readers are kept away, so that the log can be cut
+        self._n_outages = 0  # of the broker, not yet over
         self.kept_away_s = 0.0
 
     @property
@@ -73,6 +74,7 @@ class Disturber:
         now = time.monotonic()
         for member in self.members:
             member.tend(now)
+        self._tend_broker()
         due = [heal for at, heal in self._healing if at <= now]
         self._healing = [(at, heal) for at, heal in self._healing if at > now]
         for heal in due:
@@ -155,11 +157,21 @@ class Disturber:
         assert broker is not None
         self._rough(self.members, fault.for_s)
         broker.kill()
+        self._n_outages += 1
 
         def again() -> None:
-            broker.launch()
+            self._n_outages -= 1
+            if not self._n_outages:
+                broker.launch()
 
         self._later(fault.for_s, again)
+
+    def _tend_broker(self) -> None:
+        """Start the broker again if it ended by itself, as its supervisor would."""
+        broker = self._cluster.broker
+        if broker is not None and not self._n_outages and not broker.is_alive:
+            print(f"  the broker {broker.told}; started again", flush=True)
+            broker.launch()
 
     def _network(self, fault: Fault) -> None:
         proxy = self._cluster.proxy
