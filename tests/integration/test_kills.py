@@ -3,6 +3,8 @@
 import random
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ ROWS = 25
 SEED = 5
 SENDING_S = 25.0
 """How long the flows take to come in, so that workers can be killed meanwhile."""
+ENDING_S = 15.0
+"""The same, where they are only asked to end."""
 
 OPEN = {"grouping": {"enabled": False}}
 GROUPED = {"panel": {"alpha": 0.2}, "grouping": {"bucket_s": 5.0}}
@@ -64,6 +68,18 @@ def span_s(source: Source) -> float:
     return float(pc.max(times).value - pc.min(times).value) / 1e6
 
 
+@contextmanager
+def sending(stream: Stream, source: Source, seconds: float) -> Iterator[None]:
+    """Send the flows over some time, from a thread; all are sent when this ends."""
+    speed = span_s(source) / seconds
+    thread = threading.Thread(target=lambda: feed(stream.settings, source, speed=speed))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 def disturb(stream: Stream, rng: random.Random) -> None:
     """Kill one worker of each role while flows come in, and start another."""
     for stage in rng.sample(STAGES, len(STAGES)):
@@ -84,14 +100,8 @@ def test_killed_workers_change_nothing(
         calm_alerts[name] = undisturbed(make_stream, source, sections)
     stream = make_stream("unsw-conn", writer={"rows": ROWS, "sensor_lanes": LANES}, **sections)
     stream.start(*STAGES, *STAGES)
-    speed = span_s(source) / SENDING_S
-    sending = threading.Thread(target=lambda: feed(stream.settings, source, speed=speed))
-    sending.start()
-
-    try:
+    with sending(stream, source, SENDING_S):
         disturb(stream, random.Random(SEED))
-    finally:
-        sending.join()
     books = stream.settle(within_s=90)
 
     assert stream.accounts.balance == (N, N, 0)
@@ -111,10 +121,9 @@ def test_workers_end_when_asked(make_stream: MakeStream, source: Source, number:
     """SIGTERM and Ctrl-C in mid-stream end a worker with exit code 0; what was in flight is not lost."""
     stream = make_stream("unsw-conn", writer={"rows": 10}, **OPEN)
     workers = stream.start(*STAGES)
-    stream.send(source)
-    stream.wait_for_verdicts(100)
-
-    codes = [stopped(worker, number) for worker in reversed(workers)]
+    with sending(stream, source, ENDING_S):
+        stream.wait_for_verdicts(100)
+        codes = [stopped(worker, number) for worker in reversed(workers)]
 
     stream.accounts.look()
     assert stream.accounts.unanswered
