@@ -6,6 +6,7 @@ from contextlib import suppress
 from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.wire import decode
+from pipeline.agents.journal import newest_first
 from pipeline.errors import JournalError
 from pipeline.grouping import bucket_of
 from pipeline.messages import DetectionsHeaders
@@ -41,14 +42,11 @@ def _backwards(
     reader: KafkaReader, topic: str, partition: int, begin: int, stop: int
 ) -> Iterator[tuple[Message, DetectionsHeaders]]:
     """Yield the answers of the log from before `stop` back to `begin`, without what is none."""
-    while stop > begin:
-        block = list(reader.read_range(topic, partition, max(begin, stop - READ_BACK), stop))
-        for message in reversed(block):
-            with suppress(JournalError):
-                headers = DetectionsHeaders.from_kafka(message.headers)
-                if not headers.begins:
-                    yield message, headers
-        stop -= READ_BACK
+    for message in newest_first(reader, topic, partition, begin, stop, block=READ_BACK):
+        with suppress(JournalError):
+            headers = DetectionsHeaders.from_kafka(message.headers)
+            if not headers.begins:
+                yield message, headers
 
 
 def told_so_far(reader: KafkaReader, topic: str, partition: int, fresh: Told | None) -> Told | None:

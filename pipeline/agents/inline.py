@@ -17,7 +17,7 @@ from connectors.kafka_reader import KafkaReader, Message
 from connectors.wire import FlowsHeaders, Headers, RawHeaders, decode
 from pipeline.agents.detect import NO_FEATURES, NO_FLAGGED, STAGE, DetectRole, Ruling, fresh_lanes, furthest
 from pipeline.agents.features import Answer, FeaturesRole, FlowsLane
-from pipeline.agents.journal import journal_tail
+from pipeline.agents.journal import journal_tail, newest_first
 from pipeline.agents.lane import MACHINE_FAULTS, Incident, Out, Restored, Step, Tally
 from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.errors import JournalError
@@ -175,15 +175,12 @@ class InlineRole:
         self, reader: KafkaReader, partition: int, begin: int, stop: int
     ) -> Iterator[tuple[Message, int]]:
         """Yield the flows messages before `stop`, newest first, each with its greatest event time."""
-        while stop > begin:
-            block = list(reader.read_range(self.input_topic, partition, max(begin, stop - READ_BACK), stop))
-            for message in reversed(block):
-                with suppress(RecordError):
-                    headers = FlowsHeaders.from_kafka(message.headers)
-                    if not headers.flush:
-                        good = self.features.feature_set.check(decode(message.value)).rows
-                        yield message, int(np.max(times_us(good), initial=0))
-            stop -= READ_BACK
+        for message in newest_first(reader, self.input_topic, partition, begin, stop, block=READ_BACK):
+            with suppress(RecordError):
+                headers = FlowsHeaders.from_kafka(message.headers)
+                if not headers.flush:
+                    good = self.features.feature_set.check(decode(message.value)).rows
+                    yield message, int(np.max(times_us(good), initial=0))
 
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
         """Rebuild a lane from the furthest message of its journal."""

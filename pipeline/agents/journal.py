@@ -1,6 +1,6 @@
 """The end of an output topic as its writer's journal, past messages that others wrote into it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
@@ -28,3 +28,13 @@ def journal_tail(
         if entries or len(messages) < n:
             return entries
         n *= 4
+
+
+def newest_first(
+    reader: KafkaReader, topic: str, partition: int, begin: int, stop: int, *, block: int
+) -> Iterator[Message]:
+    """Yield the messages from before `stop` back to `begin`, read `block` offsets at a time."""
+    while stop > begin:
+        start = max(begin, stop - block)
+        yield from reversed(list(reader.read_range(topic, partition, start, stop)))
+        stop = start
