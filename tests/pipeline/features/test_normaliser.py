@@ -18,7 +18,7 @@ from pipeline.features.base import UNKNOWN, Feature, FeatureSet
 from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.features.lane import LaneFeatures
 from pipeline.features.normaliser import LIMITS, OTHER, Normaliser
-from pipeline.features.statistics import NumberStats, Scaling, transformed
+from pipeline.features.statistics import NumberStats, Scaling
 
 MakeRows = Callable[..., pa.RecordBatch]
 ALL = frozenset({"numeric", "binary", "categorical"})
@@ -192,13 +192,19 @@ def test_matrix_is_finite_and_bounded(make_rows: MakeRows, name: str, seed: int,
     values=hnp.arrays(np.float32, st.integers(1, 70), elements=st.floats(0, LARGEST_SINGLE, width=32)),
     offset=st.integers(0, 9),
 )
-def test_log1p_of_a_value_has_the_same_bits_in_every_place(values: np.ndarray, offset: int) -> None:
-    """numpy computes log1p eight values at a time and the rest apart: both must agree."""
-    feature = SMALL.features[0]
-    shifted = np.concatenate([np.ones(offset, np.float32), values])[offset:]
-    alone = [transformed(feature, values[i : i + 1])[0] for i in range(values.size)]
+def test_a_row_has_the_same_bits_in_every_place(values: np.ndarray, offset: int) -> None:
+    """Alone, among others, and with others before it."""
+    normaliser = _fitted()
 
-    assert np.array(alone).tobytes() == transformed(feature, shifted).tobytes()
+    def column(sizes: np.ndarray) -> np.ndarray:
+        n = len(sizes)
+        rows = _batch(size=list(sizes), place=[1] * n, rate=[0.3] * n, still=[5.0] * n, flag=[0.0] * n)
+        return normaliser.matrix(rows)[:, 0]
+
+    shifted = column(np.concatenate([np.ones(offset, np.float32), values]))[offset:]
+    alone = [column(values[i : i + 1])[0] for i in range(values.size)]
+
+    assert np.array(alone).tobytes() == shifted.tobytes()
 
 
 @pytest.mark.parametrize("length", range(1, 71))
