@@ -9,17 +9,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+from load import Behind, Load, Room, write
 from measure import Leg, Log, Watched
 from rig import Aim, Plot, Report, Running, Table, arguments, broker, settings_for, train, wait, worker
 from traffic import FEATURE_SETS, PROTOCOL, Repeated
+from workers import train_on
 
 from connectors.kafka_settings import KafkaSettings
+from connectors.topics import Topics
 from pipeline.features.feature_sets import feature_set
 from pipeline.feed import feed
 from pipeline.settings import FeatureSettings
@@ -53,9 +58,13 @@ does nothing else: *faust* is an agent of stock Faust with the worker's settings
 
 The first {skip:.0%} of the messages warm everything up and are left out: a span goes from the end of one
 message to the end of the last. CPU is that of the process with all its threads over the span; of the two
-hops, that of all three workers together. Memory is the most that was resident. Median of {repeats} repeats,
-and the least and the most in brackets; ratios are taken within a repeat."""
+hops, that of all three workers together. *inline, two workers*: random flows of two sensors are written into
+two lanes while a detect worker with `features.inline` for each of them runs (once). Memory is the most that
+was resident. Median of {repeats} repeats, and the least and the most in brackets; ratios are taken within a
+repeat."""
 SKIP = 0.05
+AHEAD = 100
+"""Messages that two workers may be behind their writer."""
 
 
 class Bench:
@@ -84,6 +93,8 @@ class Bench:
                 self.whole(log, WAYS if end_to_end else {})
         for way, stages in (WAYS if end_to_end else {}).items():
             self._live(way, stages)
+        if end_to_end and self._set == "conn":
+            self._two_workers(Load(lanes=2, rows=self._rows))
 
     def whole(self, log: Log, ways: Mapping[str, Sequence[str]] = WAYS) -> None:
         """Measure the stream from end to end, each way from a log without any outputs, and leave it so."""
@@ -169,6 +180,38 @@ class Bench:
             peak_mb = max(each.running.peak_mb for each in watched.values())
         rows = (self._n - self._skip) * self._rows
         self._keep(f"{way}, live", Leg(rows=rows, cpu_s=cpu_s, wall_s=wall_s, peak_mb=peak_mb))
+
+    def _two_workers(self, load: Load) -> None:
+        """Write flows into two lanes while a worker for each carries them from flow to verdict."""
+        train_on(self._folder, load, "pair")
+        prefix = f"pair{self._rows}"
+        sections = {
+            "features": {"inline": True},
+            "panel": {"models": "pair"},
+            "topics": {"lanes": load.lanes},
+        }
+        settings = settings_for(self._kafka, self._folder, prefix, **sections)
+        topics, flows = Topics(prefix), replace(load, seed=load.seed + 1)
+        with ExitStack() as stack:
+            workers = [stack.enter_context(worker("detect", self._folder, prefix)) for _ in range(load.lanes)]
+            for each in workers:
+                each.wait_ready()
+            way = [topics.flows, topics.detections(settings.panel.name)]
+            behind = stack.enter_context(closing(Behind(self._kafka, way)))
+            skip = self._skip * load.rows
+
+            def carry(first: int, upto: int) -> None:
+                messages, room = flows.messages(upto, first=first), Room(behind, AHEAD)
+                write(self._kafka, topics, messages, room=room)
+                wait(lambda: behind.answered() >= upto // load.rows, "not every flow has a verdict")
+
+            carry(0, skip)
+            began, spent_s = time.monotonic(), sum(each.spent_s for each in workers)
+            carry(skip, self._n * load.rows)
+            wall_s, cpu_s = time.monotonic() - began, sum(each.spent_s for each in workers) - spent_s
+            peak_mb = max(each.peak_mb for each in workers)
+        rows = self._n * load.rows - skip
+        self._keep("inline, two workers", Leg(rows=rows, cpu_s=cpu_s, wall_s=wall_s, peak_mb=peak_mb))
 
     def _settled(self, log: Log, base: int) -> None:
         wait(lambda: log.count(log.detections) - base >= log.count(log.flows), "not every flow has a verdict")
@@ -266,6 +309,10 @@ def aims(legs: Legs) -> list[Aim]:
     ]
     found.append(Aim(what="two hops end to end, drained", wanted=400_000, measured=drained, unit="flows/s"))
     if "inline" in legs:
+        both = legs["inline, two workers"][0].per_s
+        found.append(
+            Aim(what="inline end to end, two workers", wanted=400_000, measured=both, unit="flows/s")
+        )
         measured = per_cpu_s(legs["inline"])
         found.append(Aim(what="inline worker", wanted=600_000, measured=measured, unit="flows/CPU-s"))
     peak_mb = max(leg.peak_mb for repeats in legs.values() for leg in repeats)
