@@ -11,6 +11,7 @@ from detectors.base import Detector
 from detectors.errors import DetectorError, ParameterError
 
 DETECTORS: dict[str, str] = {
+    "autoencoder": "detectors.autoencoder:Autoencoder",
     "beaa": "detectors.beaa:BEAA",
     "bn": "detectors.bn:BayesianNetwork",
     "knn": "detectors.knn:NearestNeighbours",

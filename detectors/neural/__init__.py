@@ -1,0 +1,1 @@
+"""Networks in training: torch is imported here alone, and only by `fit`."""
