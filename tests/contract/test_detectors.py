@@ -39,11 +39,25 @@ def untrained(variant: str) -> Detector:
 
 def trained(variant: str, normal: Matrix | None = None) -> Detector:
     normal = draw(np.random.default_rng(1), 2000) if normal is None else normal
-    return fit(untrained(variant), normal)
+    return fit(variant, normal, normal[: len(normal) // 4])
 
 
-def fit(detector: Detector, normal: Matrix) -> Detector:
-    return detector.fit(normal, held_out=normal[: len(normal) // 4], rng=np.random.default_rng(0))
+def fit(variant: str, normal: Matrix, held_out: Matrix, detector: Detector | None = None) -> Detector:
+    return (detector or untrained(variant)).fit(
+        normal,
+        held_out=held_out,
+        anomalies=odd_rows(normal if len(normal) else held_out) if VARIANTS[variant].anomalies else None,
+        rng=np.random.default_rng(0),
+    )
+
+
+def odd_rows(normal: Matrix) -> Matrix:
+    """Return known anomalies: rows whose columns no longer hang together, and rows that were moved far."""
+    rng = np.random.default_rng(11)
+    some = normal[rng.integers(0, len(normal), 100)]
+    spread = normal.std(axis=0)
+    far = 6.0 * np.where(spread > 0, spread, 1.0) * np.sign(rng.normal(size=some.shape))
+    return np.concatenate([rng.permuted(some, axis=0), some + far])
 
 
 def promises(variant: str, promise: str) -> bool:
@@ -173,7 +187,8 @@ def test_seeds_repeat(detector: Detector, variant: str, rows: Matrix) -> None:
 def test_fitting_again_forgets(detector: Detector, variant: str) -> None:
     """A second fit leaves nothing of the first."""
     again = trained(variant, shuffled(np.random.default_rng(5), draw(np.random.default_rng(9), 500)))
-    fit(again, draw(np.random.default_rng(1), 2000))
+    normal = draw(np.random.default_rng(1), 2000)
+    fit(variant, normal, normal[:500], again)
 
     assert dump_state(detector.state()) == dump_state(again.state())
 
@@ -223,16 +238,15 @@ def test_bad_training_rows_are_refused(variant: str, rows: Matrix) -> None:
     broken[3, 2] = np.nan
     for normal, held_out in ((broken, rows), (rows, broken), (rows[:, :0], rows[:, :0]), (rows, rows[:0])):
         with pytest.raises(DetectorError, match="expected"):
-            untrained(variant).fit(normal, held_out=held_out, rng=np.random.default_rng(0))
+            fit(variant, normal, held_out)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
 def test_few_rows_train_or_are_refused_in_words(variant: str, n: int) -> None:
     """A handful of rows gives finite scores, or an error that says how many are needed."""
     x = draw(np.random.default_rng(0), 3)
-    detector = untrained(variant)
     try:
-        detector.fit(x[:n], held_out=x, rng=np.random.default_rng(0))
+        detector = fit(variant, x[:n], x)
     except DetectorError as error:
         assert "expected at least" in str(error)  # noqa: PT017 - either outcome is right, silence is not
         return

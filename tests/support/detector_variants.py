@@ -1,7 +1,7 @@
 """Which detectors the contract suite runs over, in settings that train in a second or two.
 
 A detector of another package is in the suite as soon as it is installed; those listed here are trained
-smaller than by default, or in several settings. `ANOMALIES` are given a few known anomalies.
+smaller than by default, or in several settings.
 """
 
 from dataclasses import dataclass, field
@@ -17,10 +17,13 @@ class Variant:
     The promises: `dependencies` (rows that break the columns' dependencies score higher), `columns` (a
     deviation planted in one column is named), `distinct` (no two rows score alike), `constant` (far rows
     score higher where every training row is the same). The list may only shrink.
+
+    `anomalies` asks for a few known anomalies beside the normal rows.
     """
 
     detector: str
     parameters: dict[str, Any] = field(default_factory=dict)
+    anomalies: bool = False
     waived: dict[str, str] = field(default_factory=dict)
 
 
