@@ -6,10 +6,15 @@ from typing import Protocol
 
 import numpy as np
 
-from detectors.attribution import integrated_gradients
-from detectors.base import Matrix, Scores, Term
-from detectors.networks import Differentiable
+from detectors.attribution import integrated_gradients, values_at
+from detectors.base import Matrix, Scores, State, Term
+from detectors.errors import StateError
+from detectors.networks import Differentiable, Network, Pullback
 from detectors.parts.sum import Arrays, Because, View, alone, summed
+from detectors.state import array
+
+LEAST_SPREAD = 1e-3
+"""Least spread of a function over held-out rows, as a share of its size: below it lies rounding."""
 
 
 class Function(Differentiable, Protocol):
@@ -47,6 +52,22 @@ class Confidence:
     baseline: Scores
     at_baseline: float
     spread: float
+
+    @classmethod
+    def of(cls, function: Function, baseline: Scores, held_out: Matrix) -> "Confidence":
+        """Return the part of a function, scaled by held-out rows; all rows in units, within the bounds."""
+        at_baseline = values_at(function, baseline[None]).item()
+        values = values_at(function, held_out)[:, 0]
+        least = LEAST_SPREAD * max(1.0, float(np.abs(values).max()))
+        return cls(function, baseline, at_baseline, max(least, float(values.std())))
+
+    @classmethod
+    def restored(cls, state: State, function: Function, n_columns: int) -> "Confidence":
+        """Return the part that a state holds."""
+        at_baseline, spread = array(state, "scale", 2).tolist()
+        if spread <= 0:
+            raise StateError(f"array 'scale' holds a spread of {spread}; train the model again")
+        return cls(function, array(state, "baseline", n_columns), at_baseline, spread)
 
     def labels(self, n_columns: int) -> tuple[Term, ...]:
         """One feature a column."""
@@ -121,3 +142,45 @@ class Outside:
     def networks(self) -> Mapping[str, list[str]]:
         """Return nothing."""
         return {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Doubt:
+    """Minus the mean logit that discriminators give a row for being normal.
+
+    The logit, not the probability: it ranks rows alike, but does not saturate where all are sure.
+    """
+
+    members: tuple[Network, ...]
+
+    def on_tile(self, tile: Matrix) -> Matrix:
+        """Return the value of each row, (1, 256)."""
+        return self._mean([member.on_tile(tile) for member in self.members])
+
+    def pullback(self, tile: Matrix) -> tuple[Matrix, Pullback]:
+        """Return the values, and the way back."""
+        found = [member.pullback(tile) for member in self.members]
+
+        def back(gradient: Matrix) -> Matrix:
+            return self._mean([one(gradient) for _, one in found])
+
+        return self._mean([logit for logit, _ in found]), back
+
+    def _mean(self, each: list[Matrix]) -> Matrix:
+        result: Matrix = np.add.reduce(each) / -float(len(self.members))
+        return result
+
+    def arrays(self) -> Arrays:
+        """Return the members' numbers."""
+        named = ((f"discriminator{i}", member) for i, member in enumerate(self.members))
+        return {key: value for name, member in named for key, value in member.arrays(name).items()}
+
+    def networks(self) -> Mapping[str, list[str]]:
+        """Return the members' activations."""
+        return {f"discriminator{i}": member.activations for i, member in enumerate(self.members)}
+
+    @classmethod
+    def restored(cls, state: State, n_columns: int, n_members: int) -> "Doubt":
+        """Return what a state holds."""
+        names = (f"discriminator{i}" for i in range(n_members))
+        return cls(tuple(Network.restored(state, name, n_inputs=n_columns, n_outputs=1) for name in names))
