@@ -21,8 +21,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) install --constraint constraints.txt --editable .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed docs/examples/weir-mahalanobis/pyproject.toml
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --no-deps --editable docs/examples/weir-mahalanobis
 	touch $@
 
 $(VENV)/.installed-neural: $(VENV)/.installed-dev

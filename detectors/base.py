@@ -74,11 +74,17 @@ class Detector(ABC):
     name: ClassVar[str]
     """Name in the registry."""
 
-    mode: ClassVar[Literal["live", "offline"]] = "live"
-    """live: pure per row and fast enough for the stream; offline: evaluation only."""
+    mode: Literal["live", "offline"] = "live"
+    """live: pure per row and fast enough for the stream; offline: evaluation only.
+
+    Where parameters decide, a detector sets its own when it is made; the class tells that of the defaults.
+    """
 
     columns: ClassVar[frozenset[str]] = frozenset({"numeric", "binary"})
     """Kinds of features that the matrix may hold: numeric, binary, categorical (one-hot)."""
+
+    uses: ClassVar[frozenset[str]] = frozenset()
+    """What `fit` makes use of beside normal rows, if it is given: anomalies, unlabelled."""
 
     scaling: ClassVar[Literal["standard", "minmax"]] = "standard"
     """How the numeric columns of the matrix are scaled."""
@@ -96,9 +102,19 @@ class Detector(ABC):
     ) -> Self:
         """Learn what is normal, forgetting any earlier fit; stop and whiten by `held_out`."""
 
+    @property
+    def history(self) -> int:
+        """Rows before a row that its score depends on, 0 for most; known before `fit`.
+
+        `score`, `terms` and `explain` of a detector with history take (history + n, d) rows in time
+        order and answer for the last n; the bits of an answer depend on its row and the `history` rows
+        before it alone. `fit` takes rows in time order, none of them extra.
+        """
+        return 0
+
     @abstractmethod
     def score(self, x: Matrix) -> Scores:
-        """Score each row alone; (n, d) -> (n,)."""
+        """Score each row alone, or with its history; (history + n, d) -> (n,)."""
 
     @abstractmethod
     def terms(self, x: Matrix) -> Matrix:
@@ -137,16 +153,20 @@ class Detector(ABC):
         """
 
 
-def check_rows(x: Matrix, n_columns: int, *, where: str) -> None:
+def check_rows(x: Matrix, n_columns: int, *, where: str, history: int = 0) -> None:
     """Refuse a matrix that a fitted detector cannot score.
 
     Raises
     ------
     ShapeError
-        If `x` is not float64, not (n, n_columns), or holds NaN or infinity.
+        If `x` is not float64, not (history + n, n_columns), or holds NaN or infinity.
     """
     if x.ndim != 2 or x.shape[1] != n_columns:
         raise ShapeError(f"{where}: x has shape {x.shape}, expected (n, {n_columns}) as fitted")
+    if len(x) < history:
+        raise ShapeError(
+            f"{where}: x has {len(x)} rows, expected at least {history}: those before the first to be scored"
+        )
     if x.dtype != np.float64:
         raise ShapeError(f"{where}: x has type {x.dtype}, expected float64")
     if not np.isfinite(x).all():

@@ -20,6 +20,7 @@ from detectors.base import (
     no_progress,
 )
 from detectors.checks import check_training
+from detectors.errors import FitError
 from detectors.parameters import one_of, parameters_of
 
 BY_VARIANT: Any = None
@@ -109,20 +110,24 @@ class ModelDetector(Detector):
         for name, rows in (("anomalies", anomalies), ("unlabelled", unlabelled)):
             if rows is not None:
                 check_rows(rows, normal.shape[1], where=f"{self.name}.fit, {name}")
-        self._model = self.learn(
-            Training(
-                normal=normal,
-                held_out=held_out,
-                rng=rng,
-                anomalies=anomalies,
-                unlabelled=unlabelled,
-                progress=progress,
-            )
+        data = Training(
+            normal=normal,
+            held_out=held_out,
+            rng=rng,
+            anomalies=anomalies,
+            unlabelled=unlabelled,
+            progress=progress,
         )
+        try:
+            self._model = self.learn(data)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise FitError(f"{self.name}.fit needs torch; install it: pip install 'weir[neural]'") from error
         return self
 
     def score(self, x: Matrix) -> Scores:
-        """Score each row alone; higher is more anomalous."""
+        """Score each row, alone or with its history; higher is more anomalous."""
         return self._checked(x, "score").score(x)
 
     def terms(self, x: Matrix) -> Matrix:
@@ -158,5 +163,5 @@ class ModelDetector(Detector):
 
     def _checked(self, x: Matrix, method: str) -> Model:
         model = fitted(self, self._model, method)
-        check_rows(x, model.n_columns, where=f"{self.name}.{method}")
+        check_rows(x, model.n_columns, where=f"{self.name}.{method}", history=self.history)
         return model

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from connectors.records import RECORD_TYPES, Column, RecordType
 from connectors.sources import SOURCES
-from detectors.registry import DETECTORS, detector_class
+from detectors.about import About, about
+from detectors.registry import DETECTORS
 from pipeline.cli.main import COMMANDS, weir
 from pipeline.features.base import Feature, FeatureSet
 from pipeline.features.feature_sets import FEATURE_SETS
@@ -233,26 +234,30 @@ def detectors_page() -> str:
         "are given to `weir train` as `--param NAME=VALUE`; `null` leaves a choice to the detector.\n"
     )
     for name in DETECTORS:
-        found = detector_class(name)
-        summary = (inspect.getdoc(found) or "").partition("\n\n")[0].replace(" [1]_", "")
-        text += f"\n## {name}\n\n{summary}\n\n"
-        text += f"Mode {found.mode}; takes {', '.join(sorted(found.columns))} columns.\n\n"
-        rows = [(code(key), code(json.dumps(value))) for key, value in found().parameters().items()]
-        text += table(("parameter", "default"), rows) if rows else "No parameters.\n"
-        text += _parameters(found)
+        found = about(name)
+        text += (
+            f"\n## {name}\n\n{found.summary}\n\nMode {found.mode}; takes {', '.join(found.columns)} columns"
+        )
+        text += f"; uses {', '.join(found.uses)} where given.\n\n" if found.uses else ".\n\n"
+        text += _defaults(found)
+        text += f"\n```text\n{found.parameters}\n```\n" if found.parameters else ""
+        text += f"\n```text\n{found.references}\n```\n" if found.references else ""
     return text
 
 
-def _parameters(found: type[Any]) -> str:
-    """Return the section Parameters of the first class that has one."""
-    for cls in found.__mro__:
-        lines = inspect.cleandoc(cls.__dict__.get("__doc__") or "").split("\n")
-        if "Parameters" in lines:
-            rest = lines[lines.index("Parameters") + 2 :]
-            ends = [i for i, line in enumerate(rest) if line.startswith("---")]
-            section = rest[: ends[0] - 1] if ends else rest
-            return "\n```text\n" + "\n".join(section).strip() + "\n```\n"
-    return ""
+def _defaults(found: About) -> str:
+    """Return the parameters with their defaults, and what the other variants change."""
+    if not found.defaults:
+        return "No parameters.\n"
+    rows = [
+        (code(key), code(json.dumps(value)), *(_changed(changes, key) for changes in found.variants.values()))
+        for key, value in found.defaults.items()
+    ]
+    return table(("parameter", "default", *(f"variant {code(name)}" for name in found.variants)), rows)
+
+
+def _changed(changes: Mapping[str, Any], key: str) -> str:
+    return code(json.dumps(changes[key])) if key in changes else ""
 
 
 def alerts_page() -> str:

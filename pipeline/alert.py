@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from connectors.kafka_reader import Message
 from connectors.wire import Headers
 from pipeline.errors import PipelineError
 from pipeline.publication import FlaggedFlow, GroupView, Publication, address_text, digest, entity_of, judges
@@ -66,17 +67,13 @@ def make_alert(publication: Publication) -> Alert:
     return Alert(id=event["id"], body=text.encode(), severity=event["severity"])
 
 
-def alert_headers(alert_id: str, *, topic: str, partition: int, offset: int, row: int | None) -> Headers:
+def alert_headers(alert_id: str, detections: Message, row: int | None) -> Headers:
     """Return the Kafka headers of an alert: its id, and the row of the detections message it comes from.
 
     A summary has no row: its origin is the message that closed the group.
-
-    Examples
-    --------
-    >>> alert_headers("ab", topic="weir.detections.main.v1", partition=0, offset=7, row=3)[2]
-    ('weir-origin', b'weir.detections.main.v1/0/7/3')
     """
-    origin = f"{topic}/{partition}/{offset}/{'summary' if row is None else row}"
+    where = f"{detections.topic}/{detections.partition}/{detections.offset}"
+    origin = f"{where}/{'summary' if row is None else row}"
     return [
         ("content-type", CONTENT_TYPE.encode()),
         ("weir-id", alert_id.encode()),
@@ -255,6 +252,7 @@ def _models(models: Sequence[Mapping[str, Any]], flow: FlaggedFlow) -> list[dict
             "sha256": model["sha256"],
             "score": rounded(score),
             "p_value": rounded(p_value),
+            **({"shadow": True} if model.get("shadow") else {}),
         }
         for model, score, p_value in zip(models, flow.scores, flow.p_values, strict=True)
     ]

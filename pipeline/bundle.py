@@ -7,6 +7,7 @@
     weights.safetensors  what the detector learned: arrays
     calibration.parquet  scores of held-out normal traffic
     card.md              for people: what its terms mean, data, figures, limits
+    *.png                pictures of the card
 
 Nothing in it is ever unpickled.
 """
@@ -93,6 +94,7 @@ def write_bundle(
     data: Mapping[str, Any],
     figures: Mapping[str, Any],
     notes: Sequence[str] = (),
+    pictures: Mapping[str, bytes] | None = None,
 ) -> Bundle:
     """Write a model as the next version under its name, and return it as a worker would load it.
 
@@ -115,6 +117,8 @@ def write_bundle(
         How it did on held-out rows, as JSON; numbers that are not finite become null.
     notes : sequence of str
         Limits that a person should know, one sentence each.
+    pictures : mapping, optional
+        File name -> PNG, shown by the card.
 
     Raises
     ------
@@ -149,8 +153,9 @@ def write_bundle(
     files = {
         NORMALISER: normaliser.to_json().encode(),
         CALIBRATION: _dump_calibration(calibration),
-        CARD: card(manifest, normaliser, terms).encode(),
+        CARD: card(manifest, normaliser, terms, sorted(pictures or {})).encode(),
         **dump_state(detector.state()),
+        **(pictures or {}),
     }
     return load_bundle(write_folder(models_dir / name, manifest, files), models_dir)
 

@@ -9,14 +9,22 @@ from pipeline.terms import Loading, NamedTerm
 NO_LABEL = "no one has named it yet"
 
 
-def card(manifest: Mapping[str, Any], normaliser: Normaliser, terms: Sequence[NamedTerm]) -> str:
-    """Return the card as Markdown."""
-    detector = manifest["detector"]
+def card(
+    manifest: Mapping[str, Any],
+    normaliser: Normaliser,
+    terms: Sequence[NamedTerm],
+    pictures: Sequence[str] = (),
+) -> str:
+    """Return the card as Markdown; `pictures` are files beside it."""
+    detector, figures = manifest["detector"], dict(manifest["figures"])
+    beside = figures.pop("baselines", {})
     parts = [
         f"# {manifest['name']}: {detector['name']} on {normaliser.feature_set.id}",
         _listing("Detector", {"seed": manifest["seed"], **detector["parameters"]}),
         _listing("Data", manifest["data"]),
-        _listing("Held-out figures", manifest["figures"]),
+        _listing("Held-out figures", figures),
+        *_beside(detector["name"], figures, beside),
+        *_shown_pictures(pictures),
         "\n".join(["## Calibration", "", *_calibration(manifest["calibration"])]),
         "\n".join(["## Noise directions", "", *_directions(terms, normaliser)]),
         "\n".join(["## Watched features", "", *_watched(normaliser)]),
@@ -29,6 +37,32 @@ LIMITS = (
     "p-values hold for traffic like that of the calibration; when normal traffic changes, train again.",
     "A noise direction is named by what moves it on normal traffic; another seed may turn the axes.",
 )
+
+
+COMPARED = ("roc_auc", "average_precision", "n")
+"""Figures shown beside those of the baselines."""
+
+CAPTIONS = {
+    "calibration.png": "Stated and observed false alarms on normal rows of the test part",
+    "loadings.png": "What moves each noise direction on normal traffic",
+    "scores.png": "Scores of held-out normal rows and of the test part",
+}
+
+
+def _beside(name: str, figures: Mapping[str, Any], baselines: Mapping[str, Any]) -> Iterator[str]:
+    if baselines:
+        head = ["| detector | ROC-AUC | average precision | rows judged |", "|---|---|---|---|"]
+        rows = [
+            f"| {label} | {' | '.join(_shown(found.get(figure)) for figure in COMPARED)} |"
+            for label, found in {f"**{name}**": figures, **baselines}.items()
+        ]
+        chance = f"Chance has average precision {_shown(figures.get('prevalence'))}."
+        yield "\n".join(["## Beside baselines", "", *head, *rows, "", chance])
+
+
+def _shown_pictures(names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        yield f"![{CAPTIONS.get(name, name)}]({name})"
 
 
 def _listing(title: str, values: Mapping[str, Any]) -> str:

@@ -4,33 +4,21 @@ import json
 import socket
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from connectors.errors import BrokerError
 from connectors.topics import TopicAdmin, TopicSpec
-from detectors.errors import DetectorError
-from pipeline.errors import PipelineError
+from pipeline.findings import Finding, panel_findings
 from pipeline.settings import Settings
 from pipeline.topic_plan import conflicts, hours, stages, too_short, topic_specs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one check found."""
-
-    check: str
-    good: bool
-    found: str
-    advice: str = ""  # what to do, where it is bad
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Yield what each check found: settings, broker, topics, models, folders, port."""
     yield from _settings(settings)
     yield from _kafka(settings)
-    yield from _models(settings)
+    yield from panel_findings(settings)
     yield _state_dir(settings.worker.state_dir)
     yield from _ports(settings)
 
@@ -80,32 +68,6 @@ def _retention(specs: list[TopicSpec], kept: dict[str, float]) -> Iterator[Findi
             found = f"{journal} keeps {hours(kept[journal])}, flows {hours(kept[flows])}"
             advice = too_short(kept, flows, journal)
             yield Finding(check="retention", good=not advice, found=found, advice=advice)
-
-
-def _models(settings: Settings) -> Iterator[Finding]:
-    from pipeline.bundle import load_bundle
-    from pipeline.features.feature_sets import feature_set
-
-    panel = settings.panel
-    if not panel.models:
-        advice = "train one (weir train), then name it in panel.models"
-        yield Finding(check="model", good=False, found=f"panel {panel.name} has no models", advice=advice)
-    for name in panel.models:
-        try:
-            bundle = load_bundle(name, panel.models_dir)
-            expected = feature_set(settings.features.feature_set).id
-        except (PipelineError, DetectorError) as error:
-            advice = "see what there is with: weir models list; train it again if it is damaged"
-            yield Finding(check="model", good=False, found=f"{name}: {error}", advice=advice)
-            continue
-        good = bundle.feature_set.id == expected
-        found = f"{bundle.name}/{bundle.version} is whole, on feature set {bundle.feature_set.id}"
-        advice = (
-            ""
-            if good
-            else f"the features workers compute {expected}: set features.feature_set, or train again"
-        )
-        yield Finding(check="model", good=good, found=found, advice=advice)
 
 
 def _state_dir(folder: Path) -> Finding:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +11,9 @@ import pyarrow as pa
 
 from detectors.base import Matrix, Scores
 from pipeline.bundle import Bundle
-from pipeline.errors import BundleError
 from pipeline.features.base import CARRIED
+from pipeline.history import Window
+from pipeline.panel import Panel
 from pipeline.reasons import reasons_of
 from pipeline.told import Told
 from pipeline.verdict import FLAGGED
@@ -26,64 +26,28 @@ HISTOGRAM_BINS = 10
 class Judgement:
     """What one model says of n rows."""
 
-    x: Matrix  # (n, d), normalised
+    window: Window  # the rows, normalised, behind those that the detector looks back on
     scores: Scores  # (n,)
     p_values: Scores  # (n,), in (0, 1]
     watched: npt.NDArray[np.int64]  # (n,), index of the watched feature that moved and decided, or -1
 
 
-def judge_rows(bundle: Bundle, features: pa.RecordBatch) -> Judgement:
+def judge_rows(bundle: Bundle, features: pa.RecordBatch, before: pa.RecordBatch | None = None) -> Judgement:
     """Score features with one bundle and calibrate the scores.
+
+    `before` are the features of the rows before these, for detectors that look back.
 
     A column that was constant in training is not in the model, but watched: where it moves, the
     p-value is at most the one that this alone earns among the calibration rows.
     """
-    x = bundle.normaliser.matrix(features)
-    scores = bundle.detector.score(x)
+    window = Window.of(bundle.detector, bundle.normaliser, features, before)
+    scores = window.scores
     p_values = bundle.calibration.p_value(scores)
     watched = bundle.normaliser.moved(features).first
     decides = (watched >= 0) & (bundle.p_moved < p_values)
     if decides.any():
         p_values = np.where(decides, bundle.p_moved, p_values)
-    return Judgement(x=x, scores=scores, p_values=p_values, watched=np.where(decides, watched, -1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Panel:
-    """The models that give one verdict together, and how they decide.
-
-    The p-values of n models are fused as min(1, n * min p): valid whatever their dependence.
-    """
-
-    name: str
-    alpha: float
-    bundles: tuple[Bundle, ...]
-
-    def __post_init__(self) -> None:
-        if not self.bundles:
-            raise BundleError(f"panel {self.name} has no models; name at least one in panel.models")
-        sets = {bundle.feature_set.id for bundle in self.bundles}
-        if len(sets) > 1:
-            raise BundleError(f"panel {self.name} mixes feature sets {', '.join(sorted(sets))}, expected one")
-
-    @property
-    def feature_set_id(self) -> str:
-        """Name and hash of the feature set that all models share."""
-        return self.bundles[0].feature_set.id
-
-    def card(self) -> dict[str, Any]:
-        """Return what alerts say of the panel, as JSON."""
-        models = [
-            {"name": b.name, "version": b.version, "sha256": b.sha256, "detector": b.detector.name}
-            for b in self.bundles
-        ]
-        return {
-            "name": self.name,
-            "alpha": self.alpha,
-            "fusion": "min",
-            "feature_set": self.feature_set_id,
-            "models": models,
-        }
+    return Judgement(window=window, scores=scores, p_values=p_values, watched=np.where(decides, watched, -1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +57,7 @@ class Verdict:
     n_scored: int
     flagged: pa.RecordBatch  # verdict.FLAGGED, in log order
     histogram: tuple[int, ...]
+    by_model: tuple[int, ...]  # rows that each member alone would flag, shadows last
     p_values: Scores  # (n_scored,), the panel's
     told: Told | None = None  # of the lane, these rows included
 
@@ -115,6 +80,8 @@ class Judge:
         self.panel = panel
         self._first = first
         self._bucket_s = bucket_s
+        self.history = max(bundle.detector.history for bundle in panel.members)
+        """How many rows of a lane the panel looks back on."""
 
     def nothing_told(self) -> Told | None:
         """Return what a lane has told at its beginning; None where every flagged row is explained."""
@@ -122,7 +89,13 @@ class Judge:
             return None
         return Told(first=max(self._first, 1), width_us=max(1, round(self._bucket_s * 1e6)))
 
-    def judge(self, features: pa.RecordBatch, clock_us: int, told: Told | None = None) -> Verdict:
+    def judge(
+        self,
+        features: pa.RecordBatch,
+        clock_us: int,
+        told: Told | None = None,
+        before: pa.RecordBatch | None = None,
+    ) -> Verdict:
         """Return the verdict on the rows of one message.
 
         Parameters
@@ -134,11 +107,12 @@ class Judge:
         told : Told, optional
             What the lane has told before, nothing where left out: rows that grouping does not publish
             behind it are not explained.
+        before : RecordBatch, optional
+            The lane's last rows before these, `history` of them or all that there were.
         """
         told = told or self.nothing_told()
-        judgements = [judge_rows(bundle, features) for bundle in self.panel.bundles]
-        each = np.stack([judgement.p_values for judgement in judgements])
-        fused = np.minimum(1.0, each.min(axis=0) * len(judgements))
+        judgements = [judge_rows(bundle, features, before) for bundle in self.panel.members]
+        fused = self.panel.fused(self._deciding(judgements))
         rows = np.flatnonzero(fused <= self.panel.alpha)
         flagged = _NOTHING
         if rows.size:
@@ -147,9 +121,14 @@ class Judge:
             n_scored=features.num_rows,
             flagged=flagged,
             histogram=_histogram(fused),
+            by_model=tuple(int(np.count_nonzero(j.p_values <= self.panel.alpha)) for j in judgements),
             p_values=fused,
             told=told,
         )
+
+    def _deciding(self, judgements: Sequence[Judgement]) -> Matrix:
+        """Return the p-values of the members that decide, (n_members, n)."""
+        return np.stack([judgement.p_values for judgement in judgements[: len(self.panel.bundles)]])
 
     def _flagged(
         self,
@@ -160,7 +139,7 @@ class Judge:
         clock_us: int,
         told: Told | None,
     ) -> tuple[pa.RecordBatch, Told | None]:
-        decided = np.stack([judgement.p_values[rows] for judgement in judgements]).argmin(axis=0)
+        decided = self.panel.decided(self._deciding(judgements)[:, rows])
         leading, about = self._leading(judgements, decided, rows)
         times = features.column("event_time").cast(pa.int64()).to_numpy()
         clock = np.maximum.accumulate(np.maximum(times, clock_us))[rows]
@@ -188,10 +167,10 @@ class Judge:
         """Return the leading term of each flagged row and whom it is about."""
         code = np.zeros(rows.size, dtype=np.int64)
         before = 0
-        for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=True)):
+        for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=False)):
             mine = np.flatnonzero(decided == index)
             if mine.size:
-                terms = bundle.detector.terms(judgement.x[rows[mine]]).argmax(axis=1)
+                terms = judgement.window.terms(rows[mine]).argmax(axis=1)
                 watched = judgement.watched[rows[mine]]
                 code[mine] = before + np.where(watched >= 0, len(bundle.term_labels) + watched, terms)
             before += len(bundle.term_labels) + len(bundle.feature_set.features)
@@ -220,12 +199,12 @@ class Judge:
     ) -> pa.Array:
         """Return the reasons of the wanted ones of the flagged rows, null for the others."""
         texts: list[str | None] = [None] * rows.size
-        for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=True)):
+        for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=False)):
             mine = wanted[decided[wanted] == index]
             if mine.size:
                 chosen = features.take(pa.array(rows[mine]))
-                x, watched = judgement.x[rows[mine]], judgement.watched[rows[mine]]
-                for at, reasons in zip(mine, reasons_of(bundle, chosen, x, watched), strict=True):
+                because, watched = judgement.window.explain(rows[mine]), judgement.watched[rows[mine]]
+                for at, reasons in zip(mine, reasons_of(bundle, chosen, because, watched), strict=True):
                     texts[at] = reasons.to_json()
         return pa.array(texts, pa.string())
 

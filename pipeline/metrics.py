@@ -163,6 +163,13 @@ class Metrics:
             ("name", "version", "sha256", "detector"),
             registry=registry,
         )
+        self._models: list[Counter] = []
+        self._model_flagged = Counter(
+            "weir_model_flagged_records",
+            "Flows that a model alone would have flagged, shadows included.",
+            ("name", "version"),
+            registry=registry,
+        )
 
     def _state(self, registry: CollectorRegistry) -> None:
         self.window_capped = Counter(
@@ -198,9 +205,16 @@ class Metrics:
     def set_models(self, models: Iterable[Mapping[str, str]]) -> None:
         """Say which models are in use: mappings with name, version, sha256 and detector."""
         self._model_info.clear()
+        self._models = []
         for model in models:
+            self._models.append(self._model_flagged.labels(str(model["name"]), str(model["version"])))
             labels = (str(model[key]) for key in ("name", "version", "sha256", "detector"))
             self._model_info.labels(*labels).set(1)
+
+    def flagged_by(self, counts: Sequence[int]) -> None:
+        """Count what each of the models in use would have flagged alone, in their order."""
+        for counter, count in zip(self._models, counts, strict=False):
+            counter.inc(count)
 
     def set_lag(self, lags: Mapping[tuple[str, int], int]) -> None:
         """Say how many messages of each (topic, partition) lie ahead; others are forgotten."""

@@ -52,14 +52,17 @@ def digest(*parts: Any) -> str:
 def judges(panel: Mapping[str, Any]) -> list[Any]:
     """Return who judged, as it enters into ids: the panel's name and its models with versions.
 
+    Not the shadows: adding one changes no alert's id.
+
     Raises
     ------
     JournalError
         If the card lacks them.
     """
     try:
-        return [panel["name"], [[model["name"], str(model["version"])] for model in panel["models"]]]
-    except (KeyError, TypeError) as error:
+        deciding = [model for model in panel["models"] if not model.get("shadow")]
+        return [panel["name"], [[model["name"], str(model["version"])] for model in deciding]]
+    except (KeyError, TypeError, AttributeError) as error:
         raise JournalError(
             f"header weir-panel is {str(panel)[:80]}, expected a name and models with name and version "
             f"({error!r}); the detections topic was written by another build"

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from detectors.base import Matrix
+from detectors.base import Explanation, Matrix
 from pipeline.bundle import Bundle
 from pipeline.features.base import UNKNOWN, Feature
 from pipeline.verdict import FeatureShare, Reasons, TermShare
@@ -18,7 +18,7 @@ FEATURES = 5
 
 
 def reasons_of(
-    bundle: Bundle, features: pa.RecordBatch, x: Matrix, watched: npt.NDArray[np.int64]
+    bundle: Bundle, features: pa.RecordBatch, explanation: Explanation, watched: npt.NDArray[np.int64]
 ) -> Iterator[Reasons]:
     """Yield the reasons of each row.
 
@@ -28,16 +28,15 @@ def reasons_of(
         The model that decided.
     features : RecordBatch
         The rows' raw features.
-    x : ndarray of shape (n, d)
-        The same rows, normalised.
+    explanation : Explanation
+        Of the same rows.
     watched : ndarray of shape (n,)
         Index of the watched feature that decided, -1 where the score did.
     """
-    explanation = bundle.detector.explain(x)
     folded = bundle.normaliser.contribution_fold(explanation.contributions)  # (n, k, inputs)
     told = _Values(bundle, features, explanation.expected)
     totals = np.abs(explanation.terms).sum(axis=1)
-    for row in range(x.shape[0]):
+    for row in range(features.num_rows):
         order = np.argsort(-explanation.terms[row], kind="stable")[:TERMS]
         shares = [
             TermShare(

@@ -119,7 +119,10 @@ class PanelSettings(Section):
 
     name: Name = Field(default="main", description="Name of the panel, in topic and group names.")
     models: Annotated[tuple[str, ...], BeforeValidator(text_list)] = Field(
-        default=(), description="Bundles of the panel: NAME (newest version), NAME/VERSION, or a path."
+        default=(), description="Bundles that decide: NAME (newest version), NAME/VERSION, or a path."
+    )
+    shadow: Annotated[tuple[str, ...], BeforeValidator(text_list)] = Field(
+        default=(), description="Bundles that are scored and reported in alerts and metrics, never deciding."
     )
     models_dir: Path = Field(
         default=Path("models"), description="Folder where bundles are looked up by name."
@@ -127,9 +130,11 @@ class PanelSettings(Section):
     alpha: float = Field(
         default=1e-4, ge=1e-12, le=1, description="False-alarm rate per flow: flagged if p <= alpha."
     )
-    fusion: Literal["min"] = Field(
+    fusion: str = Field(
         default="min",
-        description="How p-values of several models become one: smallest times their number, at most 1.",
+        min_length=1,
+        description="How p-values of several models become one: min (smallest times their number), mean (e "
+        "times the geometric mean), or the name of the one model that decides.",
     )
 
 
@@ -289,11 +294,14 @@ def load(
     config: Path | None = None,
     overrides: Mapping[str, Any] | Sequence[str] = (),
     env: Mapping[str, str] | None = None,
+    panel: Path | None = None,
 ) -> Loaded:
     """Return the settings and where each came from; see `load_settings`."""
     env = os.environ if env is None else env
     config = config or (Path(env[CONFIG_VARIABLE]) if env.get(CONFIG_VARIABLE) else None)
     layers = [settings_layers.file_layer(config)] if config else []
+    if panel:
+        layers.append(settings_layers.file_layer(panel, section="panel"))
     layers.append(settings_layers.env_layer(Settings, env))
     layers.append(settings_layers.override_layer(Settings, overrides))
     problems = [f"{problem} ({layer.name})" for layer in layers for problem in layer.problems]
@@ -308,6 +316,7 @@ def load_settings(
     config: Path | None = None,
     overrides: Mapping[str, Any] | Sequence[str] = (),
     env: Mapping[str, str] | None = None,
+    panel: Path | None = None,
 ) -> Settings:
     """Return the settings of a file, the environment and the command line.
 
@@ -319,13 +328,15 @@ def load_settings(
         Dotted paths and values, or texts as `topics.lanes=8`; they win over everything.
     env : mapping, optional
         The environment; that of the process where left out.
+    panel : Path, optional
+        YAML file with the settings of the section `panel`; it wins over `config`.
 
     Raises
     ------
     SettingsError
         With every mistake, its dotted path and where it was given.
     """
-    return load(config, overrides, env).settings
+    return load(config, overrides, env, panel).settings
 
 
 def dump_settings(settings: Settings) -> str:

@@ -47,8 +47,8 @@ class Layer:
         return f"{self.name} variable {ENV_PREFIX}{DELIMITER.join(path).upper()}" if path[1:] else self.name
 
 
-def file_layer(path: Path) -> Layer:
-    """Return the settings of a YAML file.
+def file_layer(path: Path, *, section: str | None = None) -> Layer:
+    """Return the settings of a YAML file: of all sections, or of the one that is named.
 
     Raises
     ------
@@ -66,10 +66,10 @@ def file_layer(path: Path) -> Layer:
         where = " ".join(str(error).split())
         raise SettingsError(f"{path} is not valid YAML: {where}") from error
     if values is not None and not isinstance(values, dict):
-        raise SettingsError(
-            f"{path} holds a {type(values).__name__}, expected sections as 'kafka:' and 'topics:'"
-        )
-    return Layer(name=f"file {path}", values=values or {})
+        expected = f"the settings of {section}" if section else "sections as 'kafka:' and 'topics:'"
+        raise SettingsError(f"{path} holds a {type(values).__name__}, expected {expected}")
+    values = values or {}
+    return Layer(name=f"file {path}", values={section: values} if section else values)
 
 
 class _UniqueKeys(yaml.SafeLoader):

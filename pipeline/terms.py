@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from detectors.base import Detector, Matrix, Term
 from pipeline.features.normaliser import MatrixColumn, Normaliser
+from pipeline.history import Window, behind
 
 SAMPLE_ROWS = 500
 """Rows from which loadings are taken: their standard errors are about 3 %."""
@@ -58,7 +59,7 @@ def named_terms(detector: Detector, normaliser: Normaliser, sample: Matrix) -> t
         Held-out normal rows; at most `SAMPLE_ROWS` of them, evenly spaced, are used.
     """
     about = {feature.name: feature.about for feature in normaliser.inputs}
-    loadings = _loadings(detector, sample[:: max(1, len(sample) // SAMPLE_ROWS)][:SAMPLE_ROWS])
+    loadings = _loadings(detector, sample)
     named = []
     for term, values in zip(detector.labels, loadings, strict=True):
         own = own_column(term, normaliser.columns)
@@ -94,9 +95,11 @@ def renamed(term: Term, columns: Sequence[MatrixColumn]) -> Term:
     return term if own is None else replace(term, id=own.label)
 
 
-def _loadings(detector: Detector, x: Matrix) -> npt.NDArray[np.float64]:
+def _loadings(detector: Detector, sample: Matrix) -> npt.NDArray[np.float64]:
     """Return the spread of each column's contribution to each term, (k, d), with its sign."""
-    contributions = detector.explain(x).contributions
+    window = Window(detector, behind(sample[:0], sample, detector.history))
+    rows = np.arange(0, len(sample), max(1, len(sample) // SAMPLE_ROWS))[:SAMPLE_ROWS]
+    x, contributions = sample[rows], window.explain(rows).contributions
     centred = contributions - contributions.mean(axis=0)
     spread = np.sqrt((centred**2).mean(axis=0))
     along = np.einsum("nkd,nd->kd", centred, x - x.mean(axis=0))

@@ -12,6 +12,7 @@ from pipeline.bundle import Bundle
 from pipeline.judge import judge_rows
 from training.datasets import Dataset
 from training.errors import TrainingError
+from training.lending import lend
 from training.metrics import ALPHAS, Figures, Floats, Labels, figures
 from training.splits import Fractions, Rows, Split
 
@@ -54,9 +55,11 @@ def evaluate(bundle: Bundle, dataset: Dataset, rows: Rows, *, alphas: Sequence[f
             f"{dataset.name} has {dataset.feature_set.id}; take a model trained on such records"
         )
     scores, p_values = np.empty(rows.size), np.empty(rows.size)
+    history = bundle.detector.history
     for start in range(0, rows.size, ROWS_PER_STEP):
         step = slice(start, start + ROWS_PER_STEP)
-        judged = judge_rows(bundle, dataset.take(rows[step]))
+        before = dataset.take(rows[max(0, start - history) : start]) if history and start else None
+        judged = judge_rows(bundle, dataset.take(rows[step]), before)
         scores[step], p_values[step] = judged.scores, judged.p_values
     kinds = dataset.labels[rows]
     return Evaluation(
@@ -102,7 +105,10 @@ def split_again(bundle: Bundle, dataset: Dataset) -> Split | None:
     if data.get("fingerprint") != dataset.fingerprint:
         return None
     fractions = Fractions(**data["fractions"]) if data.get("fractions") else None
-    split = dataset.split(seed=bundle.manifest["seed"], fractions=fractions)
+    seed, share = bundle.manifest["seed"], data.get("lent_share")
+    split = dataset.split(seed=seed, fractions=fractions)
+    if share is not None:
+        split = lend(split, dataset, uses=bundle.detector.uses, share=share, seed=seed)
     again, recorded = split.summary()["parts"], data["split"]["parts"]
     if any(again[part]["sha256"] != recorded[part]["sha256"] for part in again):
         raise TrainingError(

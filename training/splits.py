@@ -25,6 +25,8 @@ Mask = npt.NDArray[np.bool_]
 
 US_PER_S = 1_000_000
 
+NO_ROWS: Rows = np.zeros(0, dtype=np.int64)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fractions:
@@ -63,11 +65,15 @@ class Split:
     test: Rows
     protocol: str
     left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> rows
+    anomalies: Rows = field(default_factory=lambda: NO_ROWS)  # attacks that a detector is told of
+    unlabelled: Rows = field(default_factory=lambda: NO_ROWS)  # normal rows and attacks, it is not told which
 
     @property
     def parts(self) -> dict[str, Rows]:
-        """The parts by name, in order."""
-        return {"fit": self.fit, "val": self.val, "cal": self.cal, "test": self.test}
+        """The parts by name, in order; those that only some detectors use where they have rows."""
+        lent = {"anomalies": self.anomalies, "unlabelled": self.unlabelled}
+        given = {name: rows for name, rows in lent.items() if rows.size}
+        return {"fit": self.fit, "val": self.val, "cal": self.cal, "test": self.test, **given}
 
     def summary(self, times: Times | None = None) -> dict[str, Any]:
         """Return what a manifest records: rows, spans and a hash of each part (JSON values)."""

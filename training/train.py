@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 
 from detectors import registry
-from detectors.base import Detector, Progress, no_progress
+from detectors.base import Detector, Matrix, Progress, no_progress
 from detectors.calibration import Calibration
 from pipeline.bundle import Bundle, write_bundle
 from pipeline.features.normaliser import Normaliser
+from pipeline.history import Window
+from pipeline.terms import named_terms
 from training.datasets import Dataset
 from training.evaluate import evaluate
+from training.lending import SHARE, lend
 from training.metrics import ALPHAS, Figures
+from training.pictures import pictures
 from training.splits import Fractions, Rows, Split
 
 MAX_ROWS: dict[str, int] = {"knn": 20_000}
@@ -25,7 +29,11 @@ MAX_ROWS: dict[str, int] = {"knn": 20_000}
 
 # Streams of random numbers beside that of the split, which uses the seed itself: none of them
 # changes when another draws more.
-CAP_STREAM, FIT_STREAM = 1, 2
+CAP_STREAM, FIT_STREAM, BASELINE_STREAM = 1, 2, 4
+
+BASELINES = ("robust_z", "knn")
+MOST_JUDGED = 50_000
+"""Test rows that the baselines of a card judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +45,7 @@ class Plan:
     seed: int = 0
     fractions: Fractions | None = None  # None: those of the dataset's kind
     max_rows: int | None = None  # of the fit part, drawn by seed; None: the detector's usual
+    share: float = SHARE  # of anomalies lent to detectors that use them, see `training.lending`
 
     @property
     def cap(self) -> int | None:
@@ -73,19 +82,26 @@ def fit(
     """
     detector = registry.create(plan.detector, plan.parameters)
     split = split or dataset.split(seed=plan.seed, fractions=plan.fractions)
+    split = lend(split, dataset, uses=detector.uses, share=plan.share, seed=plan.seed)
     rows = capped(split.fit, plan)
     normal = dataset.take(rows)
     normaliser = Normaliser.fit(dataset.feature_set, normal, kinds=detector.columns, scaling=detector.scaling)
+
+    def matrix(chosen: Rows) -> Matrix | None:
+        return normaliser.matrix(dataset.take(chosen)) if chosen.size else None
+
     started = time.monotonic()
     detector.fit(
         normaliser.matrix(normal),
         held_out=normaliser.matrix(dataset.take(split.val)),
         rng=np.random.default_rng([plan.seed, FIT_STREAM]),
+        anomalies=matrix(split.anomalies),
+        unlabelled=matrix(split.unlabelled),
         progress=progress,
     )
     fit_s = time.monotonic() - started
     progress("calibrate", 0.0)
-    calibration = Calibration.fit(detector.score(normaliser.matrix(dataset.take(split.cal))))
+    calibration = Calibration.fit(Window.of(detector, normaliser, dataset.take(split.cal)).scores)
     progress("calibrate", 1.0)
     return Fitted(
         plan=plan,
@@ -123,6 +139,7 @@ def train_model(
     models_dir: Path,
     name: str,
     alphas: Sequence[float] = ALPHAS,
+    baselines: bool = True,
     progress: Progress = no_progress,
 ) -> Trained:
     """Fit, calibrate, judge on the test part, and write the model as the next version of `name`.
@@ -139,16 +156,48 @@ def train_model(
         Of the model in that folder.
     alphas : sequence of float
         False-alarm rates at which alarms and found attacks are counted.
+    baselines : bool
+        Whether the card shows the figures of the baselines beside the model's.
     progress : Progress
         Called as the work goes on.
     """
     fitted = fit(dataset, plan, progress=progress)
     progress("judge the test part", 0.0)
     with draft(fitted, dataset) as bundle:
-        found = evaluate(bundle, dataset, fitted.split.test, alphas=alphas).figures
+        found = evaluate(bundle, dataset, fitted.split.test, alphas=alphas)
     progress("judge the test part", 1.0)
-    written = write(fitted, dataset, models_dir, name, figures=found)
-    return Trained(bundle=written, figures=found, fit_s=fitted.fit_s)
+    beside = _beside(fitted, dataset, progress) if baselines else {}
+    sample = fitted.normaliser.matrix(dataset.take(fitted.split.cal))
+    terms = named_terms(fitted.detector, fitted.normaliser, sample)
+    written = write(
+        fitted,
+        dataset,
+        models_dir,
+        name,
+        figures={**found.figures.to_json(), "baselines": beside},
+        pictures=pictures(fitted.calibration.scores, found, terms),
+    )
+    return Trained(bundle=written, figures=found.figures, fit_s=fitted.fit_s)
+
+
+def _beside(fitted: Fitted, dataset: Dataset, progress: Progress) -> dict[str, Any]:
+    """Return the figures of the baselines on the test part, fitted on the same rows.
+
+    The nearest neighbour of millions of rows takes hours: of a large test part they judge a sample.
+    """
+    rows = fitted.split.test
+    if rows.size > MOST_JUDGED:
+        rng = np.random.default_rng([fitted.plan.seed, BASELINE_STREAM])
+        rows = np.sort(rng.choice(rows, MOST_JUDGED, replace=False))
+    found: dict[str, Any] = {}
+    for name in BASELINES:
+        progress(f"baseline {name}", 0.0)
+        if name != fitted.plan.detector:
+            plan = Plan(detector=name, seed=fitted.plan.seed)
+            with draft(fit(dataset, plan, split=fitted.split), dataset) as bundle:
+                found[name] = evaluate(bundle, dataset, rows).figures.to_json()
+        progress(f"baseline {name}", 1.0)
+    return found
 
 
 @contextmanager
@@ -162,7 +211,13 @@ def draft(fitted: Fitted, dataset: Dataset) -> Iterator[Bundle]:
 
 
 def write(
-    fitted: Fitted, dataset: Dataset, models_dir: Path, name: str, *, figures: Figures | None
+    fitted: Fitted,
+    dataset: Dataset,
+    models_dir: Path,
+    name: str,
+    *,
+    figures: Mapping[str, Any] | None,
+    pictures: Mapping[str, bytes] | None = None,
 ) -> Bundle:
     """Write a fitted model as the next version under its name."""
     notes = [*dataset.notes]
@@ -184,8 +239,10 @@ def write(
             "records_left_out": dataset.n_rejected,
             "rows_fitted": fitted.n_fit,
             "fractions": asdict(fitted.plan.fractions) if fitted.plan.fractions else None,
+            "lent_share": fitted.plan.share if fitted.detector.uses else None,
             "split": fitted.split.summary(dataset.times if dataset.order == "time" else None),
         },
-        figures=figures.to_json() if figures else {},
+        figures=figures or {},
         notes=notes,
+        pictures=pictures,
     )

@@ -83,13 +83,7 @@ class AlertsLane:
 
     def _out(self, publication: Publication, message: Message) -> Out:
         alert = make_alert(publication)
-        headers = alert_headers(
-            alert.id,
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
-            row=publication.row,
-        )
+        headers = alert_headers(alert.id, message, publication.row)
         return Out(topic=self._role.topics.alerts, key=alert.id.encode(), value=alert.body, headers=headers)
 
 

@@ -1,6 +1,8 @@
 """The detect stage: features in, verdicts out."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,13 +12,14 @@ from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.topics import Topics
 from connectors.wire import decode, encode
-from pipeline.agents.bucket import told_so_far
-from pipeline.agents.journal import journal_tail
+from pipeline.agents.bucket import READ_BACK, told_so_far
+from pipeline.agents.journal import journal_tail, newest_first
 from pipeline.agents.lane import MACHINE_FAULTS, Incident, Out, Restored, Role, Step, Tally, lost
 from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.agents.packing import packed
 from pipeline.errors import FeatureSetError, JournalError
 from pipeline.features.base import FeatureSet
+from pipeline.history import last_rows
 from pipeline.judge import Judge, Verdict
 from pipeline.messages import DetectionsHeaders, FeaturesHeaders
 from pipeline.told import Told
@@ -45,28 +48,40 @@ class Ruling:
             rows=self.verdict.n_scored,
             flagged=self.verdict.flagged.num_rows,
             histogram=self.verdict.histogram,
+            by_model=self.verdict.by_model,
             clock_us=headers.clock_end_us,
         )
 
 
 class DetectLane:
-    """The verdicts of one lane: no state but how far it has come, and which groups it has explained.
+    """The verdicts of one lane.
+
+    Its state is how far it has come, which groups it has explained, and the rows that its panel looks
+    back on: the last ones that have had a verdict.
 
     A features message is answered once for each flows offset; repeats of a dead worker or a zombie
     are skipped.
     """
 
     def __init__(
-        self, role: "DetectRole", partition: int, *, done: int, answered: int, told: Told | None = None
+        self,
+        role: "DetectRole",
+        partition: int,
+        *,
+        done: int,
+        answered: int,
+        told: Told | None = None,
+        last: pa.RecordBatch | None = None,
     ) -> None:
         self.done = done
         self._role = role
         self._partition = partition
         self._answered = answered  # greatest flows offset that has its verdict
         self._told = told or role.judge.nothing_told()
+        self._last = last
 
     def warm(self, message: Message) -> None:
-        """Do nothing: a verdict depends on its message, and what is explained on the verdicts before."""
+        """Do nothing: all that a verdict depends on beside its message is read when the lane is restored."""
 
     def process(self, message: Message) -> Step:
         """Return the detections message of a features message."""
@@ -87,7 +102,7 @@ class DetectLane:
         self._role.agree(headers)
         try:
             rows = decode(message.value) if headers.rows else self._role.no_rows
-            ruling = self._role.rule(rows, headers, self._told)
+            ruling = self._role.rule(rows, headers, self._told, self._last)
         except RecordError as error:
             return self._refuse(message, headers, error.reason, error.detail)
         except MACHINE_FAULTS:
@@ -95,6 +110,7 @@ class DetectLane:
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             return self._refuse(message, headers, "failed", f"{type(error).__name__}: {error}")
         self._answered, self._told = headers.flows_offset, ruling.told
+        self._last = last_rows(self._last, rows, self._role.judge.history)
         return Step(outs=(self._out(message, headers, ruling),), tally=ruling.tally(headers))
 
     def refuse(self, message: Message, reason: str, detail: str) -> Step:
@@ -147,15 +163,21 @@ class DetectRole:
         self._feature_set = feature_set
         self.begin = begin
 
-    def rule(self, rows: pa.RecordBatch, headers: FeaturesHeaders, told: Told | None) -> Ruling:
-        """Return the verdict on the features of one message, behind what the lane has told.
+    def rule(
+        self,
+        rows: pa.RecordBatch,
+        headers: FeaturesHeaders,
+        told: Told | None,
+        before: pa.RecordBatch | None = None,
+    ) -> Ruling:
+        """Return the verdict on the features of one message, behind what the lane has told and held.
 
         Raises
         ------
         RecordError
             If the flagged rows do not fit a message.
         """
-        verdict = self.judge.judge(rows, headers.clock_us, told)
+        verdict = self.judge.judge(rows, headers.clock_us, told, before)
         told = verdict.told and verdict.told.closed(headers.clock_end_us, flush=headers.flush)
         return Ruling(verdict, packed(verdict.flagged), told)
 
@@ -235,12 +257,39 @@ class DetectRole:
         is_gap = done + 1 < begin and done != NO_FEATURES
         incidents = (lost(self.input_topic, partition, done + 1, begin),) if is_gap else ()
         told = self.told(reader, partition)
-        lane = DetectLane(self, partition, done=done, answered=journal.flows_offset, told=told)
+        last = self._last(reader, partition)
+        lane = DetectLane(self, partition, done=done, answered=journal.flows_offset, told=told, last=last)
         return Restored(lane=lane, start=max(begin, done + 1), incidents=incidents)
 
     def told(self, reader: KafkaReader, partition: int) -> Told | None:
         """Return what the verdicts of a lane have told in the bucket that is open."""
         return told_so_far(reader, self.output_topic, partition, self.judge.nothing_told())
+
+    def _last(self, reader: KafkaReader, partition: int) -> pa.RecordBatch | None:
+        """Return the last rows of a lane that have had a verdict, as many as the panel looks back on."""
+        missing, offsets = self.judge.history, list[int]()
+        for entry in self._newest_answers(reader, partition):
+            if missing <= 0:
+                break
+            if entry.rows and entry.input_offset != NO_FEATURES:
+                offsets.append(entry.input_offset)
+                missing -= entry.rows
+        last: pa.RecordBatch | None = None
+        for offset in reversed(offsets):
+            for message in reader.read_range(self.input_topic, partition, offset, offset + 1):
+                last = last_rows(last, decode(message.value), self.judge.history)
+        return last
+
+    def _newest_answers(self, reader: KafkaReader, partition: int) -> Iterator[DetectionsHeaders]:
+        """Yield the answers of a lane's journal, the newest first, without repeats of dead workers."""
+        begin, end = reader.offsets(self.output_topic)[partition]
+        lowest = sys.maxsize
+        for message in newest_first(reader, self.output_topic, partition, begin, end, block=READ_BACK):
+            with suppress(JournalError):
+                entry = DetectionsHeaders.from_kafka(message.headers)
+                if not entry.begins and entry.flows_offset < lowest:
+                    lowest = entry.flows_offset
+                    yield entry
 
     def _journal(self, reader: KafkaReader, partition: int) -> DetectionsHeaders | None:
         tail = journal_tail(reader, self.output_topic, partition, DetectionsHeaders.from_kafka)

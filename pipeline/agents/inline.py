@@ -100,7 +100,7 @@ def _as_it_is(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _both(features: Tally, detect: Tally) -> Tally:
-    return replace(features, flagged=detect.flagged, histogram=detect.histogram)
+    return replace(features, flagged=detect.flagged, histogram=detect.histogram, by_model=detect.by_model)
 
 
 def _merged(features: FeaturesHeaders, detections: DetectionsHeaders) -> Headers:

@@ -36,6 +36,7 @@ class Tally:
     grouped: int = 0  # flagged flows that a summary alone will tell of
     clock_us: int = 0
     histogram: tuple[int, ...] = ()  # of -log10(p)
+    by_model: tuple[int, ...] = ()  # rows that each model alone would flag, in the role's order
     dead: dict[str, int] = field(default_factory=dict)  # reason -> rows
     severities: dict[str, int] = field(default_factory=dict)  # severity -> alerts
 

@@ -46,6 +46,7 @@ class Meter:
         metrics.alerts_grouped.inc(tally.grouped)
         if tally.histogram:
             metrics.p_values.observe(tally.histogram)
+        metrics.flagged_by(tally.by_model)
         for severity, alerts in tally.severities.items():
             metrics.alerts_published.labels(severity).inc(alerts)
 

@@ -8,10 +8,10 @@ from pipeline.agents.detect import DetectRole
 from pipeline.agents.features import FeaturesRole
 from pipeline.agents.inline import InlineRole
 from pipeline.agents.lane import Role
-from pipeline.bundle import load_bundle
 from pipeline.errors import FeatureSetError, PipelineError
 from pipeline.features.feature_sets import feature_set
-from pipeline.judge import Judge, Panel
+from pipeline.judge import Judge
+from pipeline.panel import load_panel
 from pipeline.settings import Settings
 from pipeline.topic_plan import stages
 
@@ -51,16 +51,15 @@ def _inline(features: FeaturesRole, detect: DetectRole) -> InlineRole:
             f"features.feature_set is {mine}, the models of panel {detect.card['name']} were trained on "
             f"{models}; set features.feature_set, or train again"
         )
+    if detect.judge.history:
+        raise PipelineError(
+            f"panel {detect.card['name']} looks back on {detect.judge.history} rows, which features.inline "
+            "cannot restore after a restart; set features.inline to false"
+        )
     return InlineRole(features, detect)
 
 
 def build_judge(settings: Settings) -> Judge:
     """Return the judge of the configured panel."""
-    panel = settings.panel
-    bundles = tuple(load_bundle(model, panel.models_dir) for model in panel.models)
     first = settings.grouping.first if settings.grouping.enabled else None
-    return Judge(
-        Panel(name=panel.name, alpha=panel.alpha, bundles=bundles),
-        first=first,
-        bucket_s=settings.grouping.bucket_s,
-    )
+    return Judge(load_panel(settings.panel), first=first, bucket_s=settings.grouping.bucket_s)

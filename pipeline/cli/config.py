@@ -2,11 +2,10 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
-from pipeline.cli.options import examples, load_from, raw_options
+from pipeline.cli.options import Given, examples, given_options
 
 
 @click.group(epilog=examples("weir config show --config weir.yaml"))
@@ -22,21 +21,14 @@ def config() -> None:
     )
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a setting.")
-@raw_options
-def show(
-    *,
-    config: Path | None,
-    overrides: tuple[str, ...],
-    bootstrap_servers: str | None,
-    prefix: str | None,
-    as_json: bool,
-) -> None:
+@given_options
+def show(*, given: Given, as_json: bool) -> None:
     """Show every setting: its value, where it came from, what it means.
 
     Sources in rising priority: default, file (--config or WEIR_CONFIG), environment variable
     (WEIR__TOPICS__LANES=8), command line (--set topics.lanes=8). Secrets are masked.
     """
-    for item in load_from(config, overrides, bootstrap_servers, prefix).resolved():
+    for item in given.load().resolved():
         if as_json:
             click.echo(json.dumps(asdict(item)))
         else:

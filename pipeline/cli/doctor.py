@@ -1,8 +1,5 @@
 """`weir doctor`: whether everything is there that the workers need."""
 
-import json
-from dataclasses import asdict
-
 import click
 
 from pipeline.cli.options import examples, settings_options
@@ -17,17 +14,7 @@ def doctor(*, settings: Settings, as_json: bool) -> None:
 
     Exit code 1 if anything is bad. Changes nothing, but for making the state folder.
     """
+    from pipeline.cli.findings import show
     from pipeline.doctor import examine
 
-    n_bad = 0
-    for finding in examine(settings):
-        n_bad += not finding.good
-        if as_json:
-            click.echo(json.dumps(asdict(finding)))
-            continue
-        click.echo(f"{'good' if finding.good else 'BAD '}  {finding.check:10} {finding.found}")
-        if finding.advice:
-            click.echo(f"{'':17}-> {finding.advice}")
-    if n_bad:
-        click.echo(f"{n_bad} to be mended", err=True)
-        raise click.exceptions.Exit(1)
+    show(examine(settings), as_json=as_json)

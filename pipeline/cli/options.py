@@ -1,6 +1,7 @@
 """Options that several commands share, and the form of their examples."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,56 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def raw_options(command: Command) -> Command:
-    """Add `--config`, `--set`, `--bootstrap-servers` and `--prefix`; `load_from` reads their values."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """The shared options as they stand on the command line."""
+
+    config: Path | None
+    panel: Path | None
+    overrides: tuple[str, ...]
+    bootstrap_servers: str | None
+    prefix: str | None
+
+    def load(self) -> "Loaded":
+        """Return the settings that they ask for, with their origins."""
+        from pipeline.settings import load
+
+        short = {"kafka.bootstrap_servers": self.bootstrap_servers, "topics.prefix": self.prefix}
+        overrides = [*self.overrides, *(f"{path}={value}" for path, value in short.items() if value)]
+        return load(self.config, overrides, panel=self.panel)
+
+    def options(self) -> list[str]:
+        """Return them as they were given, for a child process."""
+        given = [item for override in self.overrides for item in ("--set", override)]
+        for name, value in (
+            ("--config", self.config),
+            ("--panel", self.panel),
+            ("--bootstrap-servers", self.bootstrap_servers),
+            ("--prefix", self.prefix),
+        ):
+            if value is not None:
+                given += [name, str(value)]
+        return given
+
+
+def given_options(command: Command) -> Command:
+    """Add `--config`, `--panel`, `--set`, `--bootstrap-servers` and `--prefix`, handed over as `given`."""
+
+    @wraps(command)
+    def with_given(**arguments: Any) -> Any:
+        shared = {field.name: arguments.pop(field.name) for field in fields(Given)}
+        return command(given=Given(**shared), **arguments)
+
+    return _options(with_given)
+
+
+def _options(command: Command) -> Command:
     for option in reversed(
         (
             click.option("-c", "--config", type=click.Path(path_type=Path), help="Settings file, YAML."),
+            click.option(
+                "--panel", type=click.Path(path_type=Path), help="Settings file of the panel alone, YAML."
+            ),
             click.option(
                 "--set", "overrides", metavar="PATH=VALUE", multiple=True, help="One setting; repeatable."
             ),
@@ -42,29 +88,11 @@ def raw_options(command: Command) -> Command:
     return command
 
 
-def load_from(
-    config: Path | None, overrides: tuple[str, ...], bootstrap_servers: str | None, prefix: str | None
-) -> "Loaded":
-    """Return the settings that the shared options ask for, with their origins."""
-    from pipeline.settings import load
-
-    short = {"kafka.bootstrap_servers": bootstrap_servers, "topics.prefix": prefix}
-    return load(config, [*overrides, *(f"{path}={value}" for path, value in short.items() if value)])
-
-
 def settings_options(command: Command) -> Command:
     """Add the shared options and hand the settings over as the argument `settings`."""
 
     @wraps(command)
-    def with_settings(
-        *,
-        config: Path | None,
-        overrides: tuple[str, ...],
-        bootstrap_servers: str | None,
-        prefix: str | None,
-        **others: Any,
-    ) -> Any:
-        loaded = load_from(config, overrides, bootstrap_servers, prefix)
-        return command(settings=loaded.settings, **others)
+    def with_settings(*, given: Given, **others: Any) -> Any:
+        return command(settings=given.load().settings, **others)
 
-    return raw_options(with_settings)
+    return given_options(with_settings)

@@ -2,12 +2,11 @@
 
 import signal
 import sys
-from pathlib import Path
 from typing import Literal
 
 import click
 
-from pipeline.cli.options import examples, load_from, raw_options
+from pipeline.cli.options import Given, examples, given_options
 
 STAGES = ("features", "detect", "alerts")
 
@@ -17,6 +16,7 @@ STAGES = ("features", "detect", "alerts")
         "weir worker all --config weir.yaml",
         "weir worker features --set features.feature_set=unsw-nb15",
         "weir worker detect --set panel.models=nsl --from earliest",
+        "weir worker detect --panel panel.yaml",
         "weir worker alerts --set grouping.enabled=false",
     )
 )
@@ -29,16 +29,8 @@ STAGES = ("features", "detect", "alerts")
     show_default=True,
     help="Where a panel that never ran begins: with new flows, or with the oldest in the log.",
 )
-@raw_options
-def worker(
-    *,
-    stage: str,
-    begin: Literal["latest", "earliest"],
-    config: Path | None,
-    overrides: tuple[str, ...],
-    bootstrap_servers: str | None,
-    prefix: str | None,
-) -> None:
+@given_options
+def worker(*, stage: str, begin: Literal["latest", "earliest"], given: Given) -> None:
     """Run the features, detect or alerts stage until told to stop; `all` runs one of each.
 
     Start the same stage again, here or on another machine, and Kafka shares the lanes among its
@@ -52,7 +44,7 @@ def worker(
     from pipeline.logs import configure_logging
 
     with exit_codes():
-        settings = load_from(config, overrides, bootstrap_servers, prefix).settings
+        settings = given.load().settings
         configure_logging(level=settings.logging.level, format=settings.logging.format, role=stage)
         if stage != "all":
             from pipeline.agents.app import run_worker
@@ -61,25 +53,9 @@ def worker(
     from pipeline.supervisor import Supervisor, counted_ports, worker_children
     from pipeline.topic_plan import stages
 
-    options = _options(config, overrides, bootstrap_servers, prefix)
     chosen = stages(settings)
     ports = counted_ports(settings.worker.port, chosen)
-    supervisor = Supervisor(worker_children(chosen, begin, options, ports))
+    supervisor = Supervisor(worker_children(chosen, begin, given.options(), ports))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop_soon())
     sys.exit(supervisor.run())
-
-
-def _options(
-    config: Path | None, overrides: tuple[str, ...], bootstrap_servers: str | None, prefix: str | None
-) -> list[str]:
-    """Return the shared options as they were given, for the children."""
-    given = [item for override in overrides for item in ("--set", override)]
-    for name, value in (
-        ("--config", config),
-        ("--bootstrap-servers", bootstrap_servers),
-        ("--prefix", prefix),
-    ):
-        if value is not None:
-            given += [name, str(value)]
-    return given

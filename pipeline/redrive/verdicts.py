@@ -75,6 +75,10 @@ class Verdicts:
                 f"its features are of set {headers.feature_set}, but the models of panel "
                 f"{self._settings.panel.name} were trained on {self._judge.panel.feature_set_id}"
             )
+        if self._judge.history:
+            raise NotPossibleError(
+                f"the panel looks back on {self._judge.history} rows: alone it would get another verdict"
+            )
         self._check_poison(letter, message)
         try:
             verdict = self._judge.judge(rows, headers.clock_us)
@@ -122,13 +126,7 @@ def _alerts(
     try:
         for publication in Grouper(message.partition, enabled=False).feed(rows, headers):
             alert = make_alert(publication)
-            said = alert_headers(
-                alert.id,
-                topic=message.topic,
-                partition=message.partition,
-                offset=message.offset,
-                row=publication.row,
-            )
+            said = alert_headers(alert.id, message, publication.row)
             yield alert.id, (topic, None, alert.body, [*said, (REDRIVEN, letter.id.encode())])
     except (PipelineError, KeyError, ValueError, TypeError) as error:
         raise NotPossibleError(f"its alerts cannot be worded: {type(error).__name__}: {error}") from error

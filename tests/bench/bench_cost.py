@@ -268,7 +268,7 @@ def main() -> None:
     args.modes = args.modes or (modes()[-1:] if args.short else modes())
     args.memory_flows = args.memory_flows or (1_000_000 if args.short else 20_000_000)
     protocol = PROTOCOL.strip().format(ahead=AHEAD, restart=f"{RESTART_FLOWS:,}")
-    report = Report(name="bench_cost", title="Cost against size", protocol=protocol)
+    report = Report(name="cost", title="Cost against size", protocol=protocol)
     with tempfile.TemporaryDirectory(prefix="weir-bench-") as name, broker(args) as kafka:
         bench = Bench(kafka, Path(name))
         if args.huge:

@@ -319,7 +319,7 @@ def main() -> None:
     args.modes = args.modes or (modes()[-1:] if args.short else modes())
     args.seconds = args.seconds or (8.0 if args.short else 30.0)
     protocol = PROTOCOL.strip().format(linger=LINGER_S, planted=PLANTED_PER_S, cap=60)
-    report = Report(name="bench_latency", title="Latency from event to alert", protocol=protocol)
+    report = Report(name="latency", title="Latency from event to alert", protocol=protocol)
     with tempfile.TemporaryDirectory(prefix="weir-bench-") as name, broker(args) as kafka:
         measure(Bench(kafka, Path(name)), args, report)
     report.finish(args)

@@ -22,7 +22,8 @@ from detectors.base import Detector, Matrix
 from pipeline.bundle import load_bundle
 from pipeline.features.feature_sets import feature_set
 from pipeline.features.lane import offline_features
-from pipeline.judge import Judge, Panel
+from pipeline.judge import Judge
+from pipeline.panel import Panel
 
 D, M, BATCH = 24, 8, 1_000
 FIT_ROWS = 20_000

@@ -182,7 +182,7 @@ def main() -> None:
     args.modes = args.modes or (modes()[-1:] if args.short else modes())
     args.flows = args.flows or (300_000 if args.short else 4_000_000)
     protocol = PROTOCOL.strip().format(rate=RATE, ahead=AHEAD)
-    report = Report(name="bench_storm", title="An alert storm", protocol=protocol)
+    report = Report(name="storm", title="An alert storm", protocol=protocol)
     with tempfile.TemporaryDirectory(prefix="weir-bench-") as name, rig.broker(args) as kafka:
         measure(Bench(kafka, Path(name)), args, report)
     report.finish(args)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_log import MemoryLog
 
 from pipeline.alert import AlertError, alert_headers, alert_schema, make_alert, rounded, severity
 from pipeline.grouping import Grouper
@@ -264,10 +265,13 @@ def test_numbers_have_six_digits_and_stay_floats(bodies: Bodies) -> None:
 
 def test_where_a_flow_came_from_is_in_the_headers_alone() -> None:
     """Origin and id travel beside the body; a summary's origin is the message that closed it."""
-    headers = dict(alert_headers("ab12", topic="weir.detections.main.v1", partition=2, offset=9, row=None))
+    log, topic = MemoryLog(partitions=3), "weir.detections.main.v1"
+    message = [log.append(topic, 2, b"", []) for _ in range(10)][9]
+    headers = dict(alert_headers("ab12", message, None))
 
     assert headers["weir-id"] == b"ab12"
     assert headers["weir-origin"] == b"weir.detections.main.v1/2/9/summary"
+    assert dict(alert_headers("ab12", message, 3))["weir-origin"] == b"weir.detections.main.v1/2/9/3"
     assert headers["content-type"] == b"application/json"
 
 

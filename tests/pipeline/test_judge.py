@@ -20,7 +20,8 @@ from pipeline.bundle import Bundle
 from pipeline.errors import BundleError
 from pipeline.features.arrays import times_us
 from pipeline.features.lane import offline_features
-from pipeline.judge import HISTOGRAM_BINS, Judge, Panel, judge_rows
+from pipeline.judge import HISTOGRAM_BINS, Judge, judge_rows
+from pipeline.panel import Panel
 from pipeline.verdict import FLAGGED, Reasons
 
 N = 260
@@ -188,7 +189,9 @@ def test_no_rows_give_no_verdicts(bundles: dict[str, Bundle], features: pa.Recor
 
 
 def test_a_panel_needs_models() -> None:
-    with pytest.raises(BundleError, match=r"panel p has no models; name at least one in panel\.models"):
+    with pytest.raises(
+        BundleError, match=r"panel p has no models that decide; name at least one in panel\.models"
+    ):
         judge_of([])
 
 

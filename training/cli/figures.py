@@ -32,7 +32,7 @@ def cache_file() -> Path:
 @click.option("--plot", is_flag=True, help="Also write figures.png.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where finished runs are kept.")
 def figures(*, seeds: int, out: Path, data: Path | None, plot: bool, cache: Path | None) -> None:
-    """Compare all detectors on NSL-KDD and UNSW-NB15 and write docs/figures.md.
+    """Compare all detectors on NSL-KDD, UNSW-NB15 and five outlier sets, and write docs/figures.md.
 
     Finished runs are kept, so an interrupted comparison goes on where it stopped; a run is made
     again when data, parameters or code have changed.
@@ -40,17 +40,17 @@ def figures(*, seeds: int, out: Path, data: Path | None, plot: bool, cache: Path
     from training import comparison, report
     from training.cli.bars import bars
     from training.datasets import load_dataset
+    from training.odds import load_outlier_set
 
     kept = cache or cache_file()
     with bars() as progress:
-        runs, datasets = comparison.compare(
-            lambda name: load_dataset(name, data, progress=progress),
-            seeds=seeds,
-            cache=comparison.Cache(kept),
-            progress=progress,
-        )
+        datasets = [load_dataset(name, data, progress=progress) for name in comparison.DATASETS]
+        outliers = [load_outlier_set(name, data) for name in comparison.OUTLIER_SETS]
+        targets: list[comparison.Target] = [*map(comparison.Flows, datasets), *map(comparison.Outliers, outliers)]
+        runs = comparison.compare(targets, seeds=seeds, cache=comparison.Cache(kept), progress=progress)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "figures.md").write_text(report.markdown(runs, datasets, seeds=seeds), encoding="utf-8")
+    page = report.markdown(runs, datasets, outliers, seeds=seeds)
+    (out / "figures.md").write_text(page, encoding="utf-8")
     if plot:
         report.picture(runs, out / "figures.png")
     click.echo(f"{len(runs)} runs in {out / 'figures.md'}; kept in {kept}")

@@ -29,8 +29,15 @@ from training.cli.options import KeyValue, Wanted, alpha_option, dataset_options
     help="A parameter of the detector; repeatable.",
 )  # fmt: skip
 @click.option("--max-rows", type=click.IntRange(1), help="Fit on at most N rows, drawn by seed.")
+@click.option(
+    "--anomaly-share", type=click.FloatRange(0, 0.9, min_open=True), default=0.1, show_default=True,
+    help="Known anomalies for each normal row, and among unlabelled ones, for detectors that use them.",
+)  # fmt: skip
 @click.option("--alarms-per-hour", type=float, help="A budget of false alarms: prints the alpha to set.")
 @click.option("--flows-per-hour", type=float, help="The flows that the budget is for.")
+@click.option(
+    "--no-baselines", is_flag=True, help="Leave the baselines out of the model's card; saves their time."
+)
 @alpha_option
 @dataset_options
 def train(
@@ -41,8 +48,10 @@ def train(
     seed: int,
     parameters: tuple[tuple[str, Any], ...],
     max_rows: int | None,
+    anomaly_share: float,
     alarms_per_hour: float | None,
     flows_per_hour: float | None,
+    no_baselines: bool,
     alphas: tuple[float, ...],
     wanted: Wanted,
 ) -> None:
@@ -61,7 +70,13 @@ def train(
 
     if (alarms_per_hour is None) != (flows_per_hour is None):
         raise click.UsageError("--alarms-per-hour and --flows-per-hour belong together; give both")
-    plan = Plan(detector=detector, parameters=dict(parameters), seed=seed, max_rows=max_rows)
+    plan = Plan(
+        detector=detector,
+        parameters=dict(parameters),
+        seed=seed,
+        max_rows=max_rows,
+        share=anomaly_share,
+    )
     with bars() as progress:
         loaded = wanted.load(progress)
         trained = train_model(
@@ -70,6 +85,7 @@ def train(
             models_dir=out,
             name=name or f"{wanted.name}-{detector}",
             alphas=alphas or ALPHAS,
+            baselines=not no_baselines,
             progress=progress,
         )
     console = Console()

@@ -15,8 +15,9 @@ from detectors.robust_z import RobustZScore
 from pipeline.agents.detect import DetectRole
 from pipeline.agents.features import FeaturesRole
 from pipeline.errors import FeatureSetError
-from pipeline.judge import Judge, Panel
+from pipeline.judge import Judge
 from pipeline.messages import DetectionsHeaders, FeaturesHeaders
+from pipeline.panel import Panel
 
 FEATURES_ROLE = FeaturesRole(CONN_SET, TOPICS, max_rows=1000)
 FEATURES = FEATURES_ROLE.output_topic

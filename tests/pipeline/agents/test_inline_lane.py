@@ -1,6 +1,7 @@
 """Features and verdicts in one process: the verdicts of the two stages, whatever happens to it."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -17,9 +18,9 @@ from pipeline.agents.detect import DetectRole
 from pipeline.agents.features import FeaturesRole
 from pipeline.agents.inline import InlineRole
 from pipeline.errors import JournalError
-from pipeline.judge import Judge, Panel, Verdict
+from pipeline.judge import Judge, Verdict
 from pipeline.messages import DetectionsHeaders
-from pipeline.told import Told
+from pipeline.panel import Panel
 
 FEATURES_ROLE = FeaturesRole(CONN_SET, TOPICS, max_rows=1000)
 N, ROWS = 18, 20
@@ -164,10 +165,10 @@ def test_a_message_that_cannot_be_judged_stays_in_the_windows(
     judged = explaining.judge
     calls = iter(range(100))
 
-    def fails_once(rows: pa.RecordBatch, clock_us: int, told: Told | None) -> Verdict:
+    def fails_once(rows: pa.RecordBatch, clock_us: int, *lane: Any) -> Verdict:
         if next(calls) == 3:
             raise ArithmeticError("bug")
-        return judged(rows, clock_us, told)
+        return judged(rows, clock_us, *lane)
 
     monkeypatch.setattr(explaining, "judge", fails_once)
     assert LaneWorker(inline, log, tmp_path).run()
