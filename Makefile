@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SEEDS ?= 10
+PARALLEL ?= --numprocesses 2 --dist loadgroup
 FAULTS ?= 1000
 SEED ?= 1
 
@@ -34,10 +35,10 @@ demo: install ## train on synthetic traffic, run the stream, print explained ale
 	$(BIN)/weir demo
 
 test: $(VENV)/.installed-neural ## install everything and run all tests, on both brokers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: $(VENV)/.installed-dev ## the tests without brokers and long runs
-	$(BIN)/python -m pytest -m "not broker and not kafka and not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not broker and not kafka and not slow"
 
 lint: $(VENV)/.installed-dev ## ruff, mypy and the import rules
 	$(BIN)/ruff check .

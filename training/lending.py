@@ -42,7 +42,7 @@ def lend(split: Split, dataset: Dataset, *, uses: AbstractSet[str], share: float
     dataset : Dataset
         Labels are read to choose attacks; detectors are told of known anomalies only.
     uses : set of str
-        `Detector.uses`. For "unlabelled" half of the fit part is no longer known to be normal.
+        `Detector.uses`. For "unlabelled" the later half of the fit part is no longer known to be normal.
     share : float
         Of anomalies: to known normal rows, and among the unlabelled ones.
     seed : int
@@ -59,9 +59,7 @@ def lend(split: Split, dataset: Dataset, *, uses: AbstractSet[str], share: float
     pool = _pool(split, dataset, rng)
     fit, hidden = split.fit, split.fit[:0]
     if "unlabelled" in uses:
-        mixed = np.zeros(fit.size, dtype=np.bool_)
-        mixed[rng.choice(fit.size, fit.size // 2, replace=False)] = True
-        fit, hidden = fit[~mixed], fit[mixed]
+        fit, hidden = _halves(fit, dataset, rng)
     n_known = round(fit.size * share) if "anomalies" in uses else 0
     n_unseen = round(hidden.size * share / (1 - share))
     # Where there are too few for both, each gets its part.
@@ -73,6 +71,14 @@ def lend(split: Split, dataset: Dataset, *, uses: AbstractSet[str], share: float
             "or a detector that needs none"
         )
     return _lent(split, fit, np.sort(known), np.sort(np.concatenate([hidden, unseen])), pool)
+
+
+def _halves(fit: Rows, dataset: Dataset, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Return two halves of the rows; the second one is the later one, where there is a later one."""
+    mixed = np.arange(fit.size) >= fit.size - fit.size // 2
+    if dataset.order == "none":
+        mixed = rng.permutation(mixed)
+    return fit[~mixed], fit[mixed]
 
 
 def _pool(split: Split, dataset: Dataset, rng: np.random.Generator) -> _Pool:

@@ -46,7 +46,10 @@ def figures(*, seeds: int, out: Path, data: Path | None, plot: bool, cache: Path
     with bars() as progress:
         datasets = [load_dataset(name, data, progress=progress) for name in comparison.DATASETS]
         outliers = [load_outlier_set(name, data) for name in comparison.OUTLIER_SETS]
-        targets: list[comparison.Target] = [*map(comparison.Flows, datasets), *map(comparison.Outliers, outliers)]
+        targets: list[comparison.Target] = [
+            *map(comparison.Flows, datasets),
+            *map(comparison.Outliers, outliers),
+        ]
         runs = comparison.compare(targets, seeds=seeds, cache=comparison.Cache(kept), progress=progress)
     out.mkdir(parents=True, exist_ok=True)
     page = report.markdown(runs, datasets, outliers, seeds=seeds)
