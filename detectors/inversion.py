@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from detectors.attribution import complete
+from detectors.attribution import complete, integrated_gradients
 from detectors.base import Matrix, Scores, State
-from detectors.networks import Network
+from detectors.networks import Differentiable, Network
 from detectors.parts.sum import Arrays
 from detectors.state import array
 from detectors.tiles import ROWS, by_tiles
@@ -81,14 +81,14 @@ class Descent:
         return kept
 
 
-def descend(generator: Network, gap: Gap, start: Matrix, descent: Descent) -> tuple[Matrix, Matrix]:
+def descend(generator: Differentiable, gap: Gap, start: Matrix, descent: Descent) -> tuple[Matrix, Matrix]:
     """Return the best noise on the way down from a start, and its gap.
 
     More steps never leave a row with a larger gap.
 
     Parameters
     ----------
-    generator : Network
+    generator : Differentiable
         (k, 256) -> (d, 256).
     gap : Gap
     start : ndarray of shape (k, 256)
@@ -198,6 +198,38 @@ class Inverted:
         generator = Network.restored(state, "generator", n_inputs=k, n_outputs=n_columns)
         guess = Network.restored(state, "encoder", n_inputs=n_columns, n_outputs=k) if encoder else None
         return cls(generator, starts, loss, descent, guess)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guessed:
+    """Rows rebuilt by a generator from the noise that an encoder guesses; a `Rebuild` for `Residuals`."""
+
+    encoder: Network
+    generator: Network
+
+    def on_tile(self, tile: Matrix) -> Matrix:
+        """Return G(E(x))."""
+        return self.generator.on_tile(self.encoder.on_tile(tile))
+
+    def contributions(self, rows: Matrix, baseline: Scores) -> npt.NDArray[np.float64]:
+        """Return integrated gradients through both networks."""
+        there_and_back = Network((*self.encoder.layers, *self.generator.layers))
+        return integrated_gradients(there_and_back, rows, baseline)[1]
+
+    def arrays(self) -> Arrays:
+        """Return their numbers."""
+        return {**self.encoder.arrays("encoder"), **self.generator.arrays("generator")}
+
+    def networks(self) -> Mapping[str, list[str]]:
+        """Return their activations."""
+        return {"encoder": self.encoder.activations, "generator": self.generator.activations}
+
+    @classmethod
+    def restored(cls, state: State, n_columns: int) -> "Guessed":
+        """Return what a state holds."""
+        encoder = Network.restored(state, "encoder", n_inputs=n_columns)
+        k = encoder.n_outputs
+        return cls(encoder, Network.restored(state, "generator", n_inputs=k, n_outputs=n_columns))
 
 
 def projections(generator: Network, noise: Matrix) -> Matrix:

@@ -34,9 +34,8 @@ class Activation(NamedTuple):
 
 
 def _sigmoid(x: Matrix) -> Matrix:
-    # exp of what is not positive only: nothing overflows.
-    small = np.exp(-np.abs(x))
-    result: Matrix = np.where(x >= 0, 1.0, small) / (1.0 + small)
+    # Below -700 exp would overflow, and the result is as good as 0.
+    result: Matrix = 1.0 / (1.0 + np.exp(-np.maximum(x, -700.0)))
     return result
 
 
@@ -47,8 +46,10 @@ def softplus(x: Matrix) -> Matrix:
 
 
 def _leaky(slope: float) -> Activation:
+    # max, not where: these functions take as long as the products of narrow networks.
     return Activation(
-        lambda x: np.where(x > 0, x, slope * x), lambda x, _y: np.where(x > 0, 1.0, slope).astype(np.float64)
+        (lambda x: np.maximum(x, slope * x)) if slope else (lambda x: np.maximum(x, 0.0)),
+        lambda x, _y: np.where(x > 0, 1.0, slope).astype(np.float64),
     )
 
 
@@ -150,6 +151,10 @@ class Network:
     def activations(self) -> list[str]:
         """Names of the activations, for the JSON part of a `State`."""
         return [layer.activation for layer in self.layers]
+
+    def networks(self, name: str) -> dict[str, list[str]]:
+        """Return its activations under a name, as parts list those of their networks."""
+        return {name: self.activations}
 
     @classmethod
     def restored(cls, state: State, name: str, *, n_inputs: int, n_outputs: int | None = None) -> Self:

@@ -11,11 +11,30 @@ from detectors.base import Detector
 from detectors.errors import DetectorError, ParameterError
 
 DETECTORS: dict[str, str] = {
+    "aae": "detectors.aae:AAE",
+    "advae": "detectors.advae:AdVAE",
+    "alad": "detectors.alad:ALAD",
+    "anoean": "detectors.anoean:AnoEAN",
+    "anogan": "detectors.anogan:AnoGAN",
     "autoencoder": "detectors.autoencoder:Autoencoder",
     "beaa": "detectors.beaa:BEAA",
     "bn": "detectors.bn:BayesianNetwork",
+    "bn_mixture": "detectors.bn_mixture:BNMixture",
+    "dte_nn": "detectors.dte_nn:DiffusionTime",
+    "ecod": "detectors.ecod:ECOD",
+    "egbad": "detectors.egbad:EGBAD",
+    "gan_discriminator": "detectors.gan_discriminator:GanDiscriminator",
+    "gan_generator": "detectors.gan_generator:GanGenerator",
+    "ganomaly": "detectors.ganomaly:GANomaly",
+    "hbos": "detectors.hbos:HBOS",
+    "isolation_forest": "detectors.isolation_forest:IsolationForest",
     "knn": "detectors.knn:NearestNeighbours",
+    "mo_gaal": "detectors.mo_gaal:ManyGenerators",
+    "ocsvm": "detectors.ocsvm:OneClassSVM",
+    "pu_gan": "detectors.pu_gan:PUGAN",
     "robust_z": "detectors.robust_z:RobustZScore",
+    "svm": "detectors.svm:SupportVectors",
+    "vae": "detectors.vae:VAE",
 }
 """Name -> module:class of the built-in detectors."""
 

@@ -1,13 +1,14 @@
 """Where an encoder puts a row, beside where it puts normal rows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from detectors.attribution import integrated_gradients, values_at
 from detectors.base import Matrix, Scores, State, Term
-from detectors.networks import Network, Pullback
+from detectors.networks import Differentiable, Network, Pullback
 from detectors.parts.sum import Arrays, Because, View, summed
 from detectors.state import array
 
@@ -37,17 +38,40 @@ class Whitening:
         root = vectors.T / np.sqrt(np.maximum(values, floor))[:, None]
         return cls(latent.mean(axis=0), np.ascontiguousarray(root))
 
+    @classmethod
+    def restored(cls, state: State, k: int) -> "Whitening":
+        """Return what a state holds."""
+        root = np.ascontiguousarray(array(state, "latent_root", k, k))
+        return cls(array(state, "latent_mean", k), root)
+
     def on_tile(self, latent: Matrix) -> Matrix:
         """Return v of a tile of z, (k, 256)."""
         result: Matrix = np.matmul(self.root, latent - self.mean[:, None])
         return result
 
 
+class Encoder(Differentiable, Protocol):
+    """(d, 256) -> (k, 256): a `Network`, or more of them that are one function."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Values it gives."""
+
+    def on_tile(self, tile: Matrix) -> Matrix:
+        """Return the outputs of a tile."""
+
+    def arrays(self, name: str) -> Arrays:
+        """Return its numbers."""
+
+    def networks(self, name: str) -> Mapping[str, list[str]]:
+        """Return the activations of its networks."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Whitened:
     """An encoder and the whitening of its outputs, as one function."""
 
-    encoder: Network
+    encoder: Encoder
     whitening: Whitening
 
     def pullback(self, tile: Matrix) -> tuple[Matrix, Pullback]:
@@ -67,20 +91,22 @@ class Directions:
 
     Parameters
     ----------
-    encoder : Network
-        (d, 256) -> (k, 256).
+    encoder : Encoder
     whitening : Whitening
         Of its outputs on held-out rows.
     baseline : ndarray of shape (d,)
         A typical normal row, in the units of the inputs.
     weight : float
         Of each squared deviation in the score.
+    expects : callable or None
+        What the model would have expected of a tile of rows, where it expects anything.
     """
 
-    encoder: Network
+    encoder: Encoder
     whitening: Whitening
     baseline: Scores
     weight: float = 1.0
+    expects: Callable[[Matrix], Matrix] | None = None
 
     def labels(self, n_columns: int) -> tuple[Term, ...]:
         """Noise directions n1 .. nk."""
@@ -104,8 +130,9 @@ class Directions:
         deviations, contributions = integrated_gradients(function, cut, self.baseline)
         return Because(deviations, contributions, values_at(function, self.baseline[None])[0])
 
-    def expected(self, view: View) -> None:
-        """Return nothing: an encoder expects no values."""
+    def expected(self, view: View) -> Matrix | None:
+        """Return what is expected; nothing where there is an encoder alone."""
+        return None if self.expects is None else self.expects(view.cut)
 
     def arrays(self) -> Arrays:
         """Return the encoder, its whitening and the baseline."""
@@ -118,13 +145,11 @@ class Directions:
 
     def networks(self) -> Mapping[str, list[str]]:
         """Return the encoder's activations."""
-        return {"encoder": self.encoder.activations}
+        return self.encoder.networks("encoder")
 
     @classmethod
     def restored(cls, state: State, n_columns: int, *, weight: float = 1.0) -> "Directions":
         """Return the part that a state holds."""
         encoder = Network.restored(state, "encoder", n_inputs=n_columns)
-        k = encoder.n_outputs
-        root = np.ascontiguousarray(array(state, "latent_root", k, k))
-        whitening = Whitening(array(state, "latent_mean", k), root)
+        whitening = Whitening.restored(state, encoder.n_outputs)
         return cls(encoder, whitening, array(state, "baseline", n_columns), weight)

@@ -16,7 +16,8 @@ class Variant:
 
     The promises: `dependencies` (rows that break the columns' dependencies score higher), `columns` (a
     deviation planted in one column is named), `distinct` (no two rows score alike), `constant` (far rows
-    score higher where every training row is the same). The list may only shrink.
+    score higher where every training row is the same), `huge` (a huge value in one column lifts a row above
+    all normal rows). The list may only shrink.
 
     `anomalies` asks for a few known anomalies beside the normal rows.
     """
@@ -30,7 +31,48 @@ class Variant:
 _BEAA = {"n_noise": 3, "n_members": 2, "n_generated": 1000}
 _NO_NOISE = "without dependencies there is no noise to read, and a product with it is zero"
 
+# The papers' rates and averages are for hundreds of thousands of steps.
+_GAN = {"generator": [16], "batch": 64, "epochs": 8, "learning_rate": 3e-3, "decay": 0.95}
+_BIGAN = {"encoder": [16], "judge": 16, **_GAN}
+_ANOGAN = {
+    "discriminator": [16],
+    **_GAN,
+    "steps": 15,
+    "rate": 0.1,
+    "scale_rows": 256,
+}
+
+_ALONE = "it looks at each column alone"
+_STEPS = "it answers in steps, and two rows may stand on the same"
+_BOUNDED = "no column can add more than its rarest value"
+
+_SEQUENCE = {
+    "length": 4,
+    "stride": 4,
+    "components": 6,
+    "latent": 2,
+    "hidden": 8,
+    "batch": 64,
+    "epochs": 5,
+    "steps": 5,
+}
+
 SETTINGS: dict[str, Variant] = {
+    "aae": Variant(detector="aae", parameters={"epochs": 15}),
+    "aae paper": Variant(detector="aae", parameters={"variant": "paper", "epochs": 10}),
+    "advae": Variant(detector="advae", parameters={"warmup": 400, "steps": 200, "n_draws": 32}),
+    "advae paper": Variant(detector="advae", parameters={"variant": "paper", "steps": 500, "n_draws": 100}),
+    "alad": Variant(detector="alad", parameters={**_BIGAN}),
+    "alad paper": Variant(detector="alad", parameters={"variant": "paper", "latent": 3, **_BIGAN}),
+    "anoean": Variant(detector="anoean", parameters={"hidden": [32, 16], "epochs": 8}),
+    "anoean known": Variant(detector="anoean", parameters={"hidden": [32, 16], "epochs": 8}, anomalies=True),
+    "anoean paper": Variant(
+        detector="anoean",
+        parameters={"variant": "paper", "hidden": [32, 16], "epochs": 10, "learning_rate": 2e-3},
+        anomalies=True,
+    ),
+    "anogan": Variant(detector="anogan", parameters={**_ANOGAN, "starts": 1}),
+    "anogan paper": Variant(detector="anogan", parameters={"variant": "paper", "latent": 3, **_ANOGAN}),
     "autoencoder": Variant(detector="autoencoder", parameters={"hidden": [16], "epochs": 15}),
     "autoencoder paper": Variant(detector="autoencoder", parameters={"variant": "paper", "epochs": 5}),
     "beaa": Variant(detector="beaa", parameters={"max_noise": 4, "n_members": 2, "n_generated": 1000}),
@@ -55,9 +97,82 @@ SETTINGS: dict[str, Variant] = {
     "beaa truncation": Variant(
         detector="beaa", parameters={"selection": "truncation", "n_noise": 3, "max_epochs": 4}
     ),
+    "bn_mixture": Variant(detector="bn_mixture", parameters={"max_components": 3}),
+    "bn_mixture hill-climbing": Variant(
+        detector="bn_mixture", parameters={"structure": "hc", "n_components": 2}
+    ),
+    "ecod": Variant(detector="ecod", waived={"dependencies": _ALONE}),
+    "ecod paper": Variant(
+        detector="ecod",
+        parameters={"variant": "paper"},
+        waived={"dependencies": _ALONE, "huge": _BOUNDED, "columns": "a tail ends at its rarest value"},
+    ),
+    "hbos": Variant(detector="hbos", waived={"dependencies": _ALONE, "distinct": _STEPS}),
+    "hbos paper": Variant(
+        detector="hbos",
+        parameters={"variant": "paper"},
+        waived={
+            "dependencies": _ALONE,
+            "distinct": _STEPS,
+            "huge": _BOUNDED,
+            "constant": "PyOD counts a value on the edge of a bin in the one above, and looks in the one below",
+        },
+    ),
+    "isolation_forest": Variant(detector="isolation_forest", parameters={"n_trees": 100}),
+    "isolation_forest paper": Variant(
+        detector="isolation_forest",
+        parameters={"variant": "paper"},
+        waived={
+            "huge": "a column cannot save more splits than there are",
+            "constant": "constant columns have no splits",
+        },
+    ),
+    "ocsvm": Variant(detector="ocsvm"),
+    "ocsvm landmarks": Variant(detector="ocsvm", parameters={"exact_rows": 100, "n_landmarks": 300}),
+    "ocsvm paper": Variant(detector="ocsvm", parameters={"variant": "paper"}),
+    "svm": Variant(detector="svm", anomalies=True),
+    "svm landmarks": Variant(detector="svm", parameters={"exact_rows": 100}, anomalies=True),
+    "svm paper": Variant(detector="svm", parameters={"variant": "paper"}, anomalies=True),
     "bn hill-climbing": Variant(detector="bn", parameters={"structure": "hc"}),
+    "egbad": Variant(detector="egbad", parameters={**_BIGAN}),
+    "egbad paper": Variant(detector="egbad", parameters={"variant": "paper", "latent": 3, **_BIGAN}),
+    "ganomaly": Variant(detector="ganomaly", parameters={"hidden": [16], "latent": 3, "epochs": 15}),
+    "ganomaly paper": Variant(
+        detector="ganomaly", parameters={"variant": "paper", "hidden": [16], "latent": 3, "epochs": 10}
+    ),
+    "dte_nn": Variant(detector="dte_nn", parameters={"hidden": [64, 64], "epochs": 15}),
+    "dte_nn paper": Variant(
+        detector="dte_nn",
+        parameters={"variant": "paper", "hidden": [64, 64], "epochs": 15, "learning_rate": 1e-3},
+    ),
+    "gan_discriminator": Variant(
+        detector="gan_discriminator", parameters={"discriminator": [64, 32], "epochs": 5, "more_epochs": 10}
+    ),
+    "gan_discriminator paper": Variant(
+        detector="gan_discriminator", parameters={"variant": "paper", "epochs": 5}
+    ),
+    "gan_generator": Variant(
+        detector="gan_generator", parameters={"epochs": 15, "cached": 1000, "steps": 10}
+    ),
+    "gan_generator paper": Variant(
+        detector="gan_generator",
+        parameters={"variant": "paper", "epochs": 5},
+        waived={"dependencies": "every row is compared with one and the same made row"},
+    ),
     "knn third": Variant(detector="knn", parameters={"k": 3}),
+    "mo_gaal": Variant(
+        detector="mo_gaal", parameters={"generators": 4, "batch": 200, "stop_epochs": 2, "more_epochs": 10}
+    ),
+    "mo_gaal paper": Variant(
+        detector="mo_gaal",
+        parameters={"variant": "paper", "generators": 4, "stop_epochs": 10, "more_epochs": 20},
+    ),
+    "pu_gan": Variant(detector="pu_gan", parameters=_SEQUENCE),
+    "pu_gan gradient": Variant(detector="pu_gan", parameters={"inversion": "gradient", **_SEQUENCE}),
+    "pu_gan paper": Variant(detector="pu_gan", parameters={"variant": "paper", **_SEQUENCE}),
     "robust_z": Variant(detector="robust_z", waived={"dependencies": "it looks at each column alone"}),
+    "vae": Variant(detector="vae", parameters={"steps": 800, "n_draws": 32}),
+    "vae paper": Variant(detector="vae", parameters={"variant": "paper", "steps": 800, "n_draws": 100}),
 }
 
 VARIANTS: dict[str, Variant] = {name: Variant(detector=name) for name in names()} | SETTINGS
