@@ -46,6 +46,8 @@ class Window:
     @property
     def scores(self) -> Scores:
         """The score of each of the n rows."""
+        if len(self.x) <= self.detector.history:
+            return np.zeros(0)
         return self.detector.score(self.x)
 
     def terms(self, rows: Rows) -> Matrix:

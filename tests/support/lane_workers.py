@@ -19,6 +19,7 @@ from pipeline.bundle import Bundle, write_bundle
 from pipeline.features.feature_sets import feature_set
 from pipeline.features.lane import offline_features
 from pipeline.features.normaliser import Normaliser
+from pipeline.history import Window
 from pipeline.metrics import Metrics
 
 TOPICS = Topics("t")
@@ -90,7 +91,7 @@ def conn_bundle(folder: Path, name: str, detector: Detector, *, n: int = 600) ->
         name,
         detector=detector,
         normaliser=normaliser,
-        calibration=Calibration.fit(detector.score(x[half:])),
+        calibration=Calibration.fit(Window.of(detector, normaliser, held_out).scores),
         calibration_rows=held_out,
         seed=0,
         data={},

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conn_flows import FLUSH, conn_rows, flows_message
 from hypothesis import given
@@ -11,10 +12,14 @@ from lane_workers import CONN_SET, TOPICS, LaneWorker, conn_bundle
 from memory_log import MemoryLog
 
 from connectors.dead_letters import DeadLetter
+from detectors.pu_gan import PUGAN
 from detectors.robust_z import RobustZScore
 from pipeline.agents.detect import DetectRole
 from pipeline.agents.features import FeaturesRole
-from pipeline.errors import FeatureSetError
+from pipeline.agents.roles import _inline
+from pipeline.errors import FeatureSetError, PipelineError
+from pipeline.features.lane import offline_features
+from pipeline.history import last_rows
 from pipeline.judge import Judge
 from pipeline.messages import DetectionsHeaders, FeaturesHeaders
 from pipeline.panel import Panel
@@ -23,9 +28,20 @@ FEATURES_ROLE = FeaturesRole(CONN_SET, TOPICS, max_rows=1000)
 FEATURES = FEATURES_ROLE.output_topic
 
 
-@pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    bundle = conn_bundle(tmp_path_factory.mktemp("models"), "small", RobustZScore())
+DETECTORS = {
+    "row by row": RobustZScore,
+    # A window of one and a half messages.
+    "sequence": lambda: PUGAN(length=31, hidden=4, latent=2, components=4, epochs=1),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(DETECTORS))
+def judge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """Return a panel that judges each row alone, and one that looks back on thirty rows."""
+    if request.param == "sequence":
+        pytest.importorskip("torch", reason="networks are trained with torch: pip install 'weir[neural]'")
+    detector = DETECTORS[request.param]()
+    bundle = conn_bundle(tmp_path_factory.mktemp("models"), "small", detector)
     return Judge(Panel(name="main", alpha=0.2, bundles=(bundle,)), first=1, bucket_s=60.0)
 
 
@@ -83,7 +99,7 @@ def test_every_flows_message_has_one_verdict(calm: dict[int, tuple[int, bytes]])
     assert sum(rows for rows, _ in calm.values()) == 14 * 20
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=20, deadline=None)
 @given(
     deaths=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 16)), max_size=4),
     zombies=st.lists(st.tuples(st.integers(0, 15), st.integers(1, 15)), max_size=4),
@@ -198,3 +214,26 @@ def test_features_of_another_set_stop_the_worker(
                 feature_set="other:1", rows=0, flows_offset=0, clock_us=0, clock_end_us=0, low=headers.low
             )
         )
+
+
+def test_cuts_of_messages_do_not_change_what_a_panel_looks_back_on(judge: Judge, role: DetectRole) -> None:
+    """Row by row, the lane's rows before count, however messages were cut."""
+    (rows,) = offline_features(CONN_SET, [conn_rows(120)]).features.combine_chunks().to_batches()
+    whole = judge.judge(rows, 0).p_values
+    for size in (1, 7, 60):
+        last, found = None, []
+        for start in range(0, 120, size):
+            part = rows.slice(start, size)
+            found.append(judge.judge(part, 0, before=last).p_values)
+            last = last_rows(last, part, judge.history)
+        assert last is None or last.num_rows == judge.history
+        np.testing.assert_array_equal(np.concatenate(found), whole)
+
+
+def test_a_panel_that_looks_back_cannot_be_inline(judge: Judge) -> None:
+    """After a restart the features before could not be made again."""
+    if judge.history:
+        with pytest.raises(PipelineError, match=r"looks back on 30 rows.*set features\.inline to false"):
+            _inline(FEATURES_ROLE, DetectRole(CONN_SET, judge, TOPICS))
+    else:
+        assert _inline(FEATURES_ROLE, DetectRole(CONN_SET, judge, TOPICS))
