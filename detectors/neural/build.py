@@ -79,7 +79,7 @@ def arrays_of(network: nn.Module) -> Network:
     layers: list[Layer] = []
     for module in network.children():
         if isinstance(module, nn.Linear):
-            layers.append(Layer(_array(module.weight), _array(module.bias), "linear"))
+            layers.append(Layer(array_of(module.weight), array_of(module.bias), "linear"))
         elif isinstance(module, nn.BatchNorm1d):
             layers[-1] = _folded(layers[-1], module)
         elif not isinstance(module, nn.Dropout):
@@ -95,12 +95,13 @@ def _folded(layer: Layer, norm: nn.BatchNorm1d) -> Layer:
     """Return the layer with the normalisation that follows it."""
     if norm.running_var is None or norm.running_mean is None:
         raise TypeError("the normalisation keeps no running moments")
-    factor = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
-    bias = (layer.bias - _array(norm.running_mean)) * factor + _array(norm.bias)
+    factor = array_of(norm.weight) / np.sqrt(array_of(norm.running_var) + norm.eps)
+    bias = (layer.bias - array_of(norm.running_mean)) * factor + array_of(norm.bias)
     return Layer(layer.weights * factor[:, None], bias, layer.activation)
 
 
-def _array(tensor: torch.Tensor) -> Matrix:
+def array_of(tensor: torch.Tensor) -> Matrix:
+    """Return a trained tensor's numbers; FitError if one is not finite."""
     values: Matrix = np.ascontiguousarray(tensor.detach().numpy().astype(np.float64))
     if not np.isfinite(values).all():
         raise FitError("training has diverged: a weight is not finite; use a smaller learning rate")

@@ -1,0 +1,196 @@
+"""Stage 2: a recurrent generator against a recurrent discriminator; then the encoder of its noise."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.functional import mse_loss, softplus
+
+from detectors.base import Matrix, Progress
+from detectors.neural.build import array_of, tensor
+from detectors.neural.distances import mmd
+from detectors.neural.recurrent import LSTM
+from detectors.neural.training import Average, Schedule, descend, train
+from detectors.pu_gan.inversion import Networks
+
+if TYPE_CHECKING:
+    from detectors.pu_gan.detector import PUGAN
+
+PROBES = 500
+"""Held-out windows that the objectives are measured on."""
+
+
+class Windows:
+    """Windows of rows that follow one another, in one or several stretches; none reaches over a gap."""
+
+    def __init__(self, stretches: Sequence[Matrix], length: int, stride: int) -> None:
+        starts, before = [], 0
+        for rows in stretches:
+            starts.append(before + torch.arange(0, len(rows) - length + 1, stride))
+            before += len(rows)
+        self.starts = torch.cat(starts)
+        self._points = torch.cat([tensor(rows) for rows in stretches])
+        self._steps = torch.arange(length)
+
+    def at(self, starts: torch.Tensor) -> torch.Tensor:
+        """Return the windows that start at these rows, (n, L, p)."""
+        return self._points[starts[:, None] + self._steps]
+
+    def some(self, most: int) -> torch.Tensor:
+        """Return at most so many windows, evenly spaced."""
+        return self.at(self.starts[:: -(-len(self.starts) // most)])
+
+
+class Game:
+    """Generator and discriminator, with a step of each."""
+
+    def __init__(self, settings: "PUGAN", n_points: int, generator: torch.Generator) -> None:
+        hidden, rate = settings.hidden, settings.learning_rate
+        self.maker = LSTM(
+            settings.latent, n_points, hidden=hidden, depth=settings.depth, last=settings.output
+        )
+        self.judge = LSTM(n_points, 1, hidden=hidden)
+        self.average = Average(self.maker, settings.average)
+        self._making = torch.optim.Adam(self.maker.parameters(), lr=rate, betas=(settings.beta, 0.999))
+        judged = self.judge.parameters()
+        self._judging: torch.optim.Optimizer = (
+            torch.optim.SGD(judged, lr=settings.discriminator_rate)
+            if settings.descent == "sgd"
+            else torch.optim.Adam(judged, lr=settings.discriminator_rate, betas=(settings.beta, 0.999))
+        )
+        self._settings, self._generator = settings, generator
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All that is trained."""
+        return [self.maker, self.judge, self.average]
+
+    @property
+    def trained(self) -> LSTM:
+        """The generator that is used: the average."""
+        network = self.average.network
+        assert isinstance(network, LSTM)
+        return network
+
+    def distance(self, probe: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """Return how to measure the discrepancy between made windows and some held-out ones."""
+        noise = self.noise(len(probe))
+        return lambda: mmd(self.trained(noise).flatten(1), probe.flatten(1))
+
+    def noise(self, n: int) -> torch.Tensor:
+        """Return noise for n windows, (n, L, q)."""
+        return torch.randn(n, self._settings.length, self._settings.latent, generator=self._generator)
+
+    def step(self, real: torch.Tensor) -> None:
+        """Change both networks by a minibatch of real windows."""
+        with torch.no_grad():
+            made = self.maker(self.noise(len(real)))
+        descend(self._judging, self.judged(real, made))
+        for _ in range(self._settings.generator_steps):
+            descend(self._making, softplus(-self.judge(self.maker(self.noise(len(real))))).mean())
+        self.average.update()
+
+    def judged(self, real: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+        """Return the discriminator's loss, averaged over steps: cross-entropy and the penalty."""
+        penalty, smoothing = self._settings.penalty, self._settings.smoothing
+        real = real.clone().requires_grad_()
+        logits = self.judge(real)
+        loss = smoothing * softplus(-logits).mean() + (1.0 - smoothing) * softplus(logits).mean()
+        loss = loss + softplus(self.judge(made)).mean()
+        if not penalty:
+            return loss
+        (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        return loss + 0.5 * penalty * slope.square().sum(dim=(1, 2)).mean()
+
+
+def train_networks(
+    settings: "PUGAN",
+    stretches: Sequence[Matrix],
+    held_out: Matrix,
+    generator: torch.Generator,
+    progress: Progress,
+) -> tuple[Networks, dict[str, Any]]:
+    """Return the trained networks and how training went.
+
+    Parameters
+    ----------
+    settings : PUGAN
+    stretches : sequence of ndarray of shape (n, p)
+        Components of normal rows that follow one another.
+    held_out : ndarray of shape (n, p)
+    generator : torch.Generator
+    progress : Progress
+    """
+    windows = Windows(stretches, settings.length, settings.stride)
+    probe = Windows([held_out], settings.length, 1).some(PROBES)
+    course = Course(settings, windows, generator, progress)
+    game = Game(settings, probe.shape[2], generator)
+    report = {"gan": course.run(game.step, game.distance(probe), game.modules)}
+    maker = game.trained
+    encoder = LSTM(probe.shape[2], settings.latent, hidden=settings.hidden)
+    coding = Coding(settings, maker, encoder, game.noise)
+    report["encoder"] = course.run(coding.step, lambda: coding.error(probe), [encoder])
+    networks = Networks(
+        generator=maker.arrays(),
+        discriminator=game.judge.arrays(),
+        encoder=encoder.arrays(),
+        start=array_of(game.noise(1)[0]),
+    )
+    return networks, report
+
+
+class Coding:
+    """The encoder that says from which noise the generator would make a window.
+
+    It learns from pairs of noise and what is made of it, and, weighted, from how well real windows are
+    rebuilt from what it says: they may lie where the generator seldom goes.
+    """
+
+    def __init__(
+        self, settings: "PUGAN", maker: LSTM, encoder: LSTM, noise: Callable[[int], torch.Tensor]
+    ) -> None:
+        self._maker, self._encoder, self._noise = maker, encoder, noise
+        self._weight = settings.real_weight
+        self._optimiser = torch.optim.Adam(encoder.parameters(), lr=settings.encoder_rate)
+
+    def step(self, real: torch.Tensor) -> None:
+        """Change the encoder by a minibatch of real windows and as many made ones."""
+        noise = self._noise(len(real))
+        loss = mse_loss(self._encoder(self._maker(noise)), noise)
+        if self._weight:
+            loss = loss + self._weight * self.error(real)
+        descend(self._optimiser, loss)
+
+    def error(self, windows: torch.Tensor) -> torch.Tensor:
+        """Return the mean squared error of windows that are rebuilt."""
+        return mse_loss(self._maker(self._encoder(windows)), windows)
+
+
+class Course:
+    """Training on all windows, several times."""
+
+    def __init__(
+        self, settings: "PUGAN", windows: Windows, generator: torch.Generator, progress: Progress
+    ) -> None:
+        self._schedule = Schedule(
+            epochs=settings.epochs, patience=settings.patience, batch=settings.batch, least_steps=20
+        )
+        self._windows, self._generator, self._progress = windows, generator, progress
+
+    def run(
+        self,
+        step: Callable[[torch.Tensor], None],
+        objective: Callable[[], torch.Tensor],
+        modules: Sequence[nn.Module],
+    ) -> dict[str, Any]:
+        """Train until the held-out objective stops falling; see `train`."""
+        return train(
+            self._windows.starts,
+            lambda starts: step(self._windows.at(starts)),
+            objective,
+            modules,
+            self._schedule,
+            self._generator,
+            self._progress,
+        )
