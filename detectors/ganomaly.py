@@ -88,11 +88,12 @@ class GANomaly(ModelDetector):
     The public code keeps the epoch with the best ROC on test rows, and scales scores by their least
     and largest on the test set: here neither is done.
 
-    Its weaknesses: nothing but the contextual loss gives the codes a scale, so that they may shrink
-    until every difference is small; one loud direction drowns all others; and what the code never
-    holds (a column that the first encoder ignores) cannot count. The remedies: differences are counted
-    in their spread on held-out rows, training stops by held-out rows, the discriminator's layers have
-    a bounded slope, and the contextual loss weighs most.
+    Its weaknesses: the score sees a row through the first encoder alone. What the code does not hold
+    cannot count, and where the code is as narrow as the causes behind normal rows, the better the
+    networks are, the less is left of any row (a test shows it). Nothing but the contextual loss gives
+    the codes a scale, and one loud direction drowns all others. The remedies: a wide code, differences
+    counted in their spread on held-out rows, training stopped by held-out rows, and a discriminator
+    whose layers have a bounded slope.
 
     Parameters
     ----------
@@ -100,9 +101,10 @@ class GANomaly(ModelDetector):
         What the parameters below are where they are not given.
     hidden : sequence of int
         Widths of the encoders' layers before the code; decoder and discriminator follow them. For
-        tables: the paper has convolutions only.
+        tables: the paper has convolutions only. None narrower than the code by default.
     latent : int or None
-        Width of the code; None: a third of the columns. The paper's 100 is for images.
+        Width of the code; None: half of the columns, in the paper's variant a third. The paper's 100
+        is for images.
     adversarial, contextual, latent_weight : float
         Weights of the losses: squared difference of the discriminator's last hidden layer, absolute
         error of the rebuilt row, squared difference of the codes; all of them means. The paper's are
@@ -128,7 +130,7 @@ class GANomaly(ModelDetector):
     """
 
     variant: str = "stable"
-    hidden: tuple[int, ...] = (64, 32)
+    hidden: tuple[int, ...] = BY_VARIANT
     latent: int | None = None
     adversarial: float = 1.0
     contextual: float = 50.0
@@ -145,6 +147,7 @@ class GANomaly(ModelDetector):
     columns = frozenset({"numeric", "binary", "categorical"})
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "stable": {
+            "hidden": (128,),
             "whitened": True,
             "spectral": True,
             "learning_rate": 1e-3,
@@ -153,6 +156,7 @@ class GANomaly(ModelDetector):
             "patience": 6,
         },
         "paper": {
+            "hidden": (64, 32),
             "whitened": False,
             "spectral": False,
             "learning_rate": 2e-4,
@@ -204,7 +208,7 @@ class GANomaly(ModelDetector):
 
         return GanomalyPlan(
             hidden=self.hidden,
-            latent=self.latent or max(1, d // 3),
+            latent=self.latent or max(1, d // (3 if self.variant == "paper" else 2)),
             spectral=self.spectral,
             adversarial=self.adversarial,
             contextual=self.contextual,
