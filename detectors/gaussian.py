@@ -59,6 +59,12 @@ class LinearGaussian:
         """The columns, parents before children."""
         return topological_order(self.arcs, self.variances.size)
 
+    @property
+    def mean(self) -> Scores:
+        """The mean of each node, (d,)."""
+        through = np.eye(self.variances.size) - self.coefficients
+        return np.asarray(np.linalg.solve(through, self.intercepts), dtype=np.float64)
+
     def residuals(self, x: Matrix) -> Matrix:
         """Return x minus what each node's parents predict, (n, d)."""
         result: Matrix = x - self.intercepts - x @ self.coefficients.T
