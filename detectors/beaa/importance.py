@@ -8,13 +8,20 @@ G that held-out normal rows like best is kept.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from detectors.base import Matrix, Scores
 from detectors.beaa.generator import Generator, Inverse
 from detectors.beaa.plan import Plan
-from detectors.gaussian import LinearGaussian
+
+
+class Likelihood(Protocol):
+    """What a discriminator D says of rows."""
+
+    def logl(self, x: Matrix) -> Scores:
+        """Return the log-likelihood of each row, (n,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +40,7 @@ class Trained:
 class Target:
     """What G is to become: the discriminator, and floors from the normal rows."""
 
-    discriminator: LinearGaussian
+    discriminator: Likelihood
     mean: Scores
     covariance: Matrix
     held_out: Matrix

@@ -25,10 +25,10 @@ class Plan:
         Largest m of the search; None: half the columns, since the latent space is to be smaller.
     search : {"each", "doubling"}
         m = 1, 2, 3, ... as in the paper, or 1, 2, 4, ...
-    discriminator : {"full", "pc", "hc"} or None
-        D: all arcs (any Gaussian, shrunk by Ledoit and Wolf), or structure learned by PC or by
-        hill-climbing. None: "full" for importance (G can be no better than the D it imitates),
-        "pc" for truncation (the paper's).
+    discriminator : {"full", "pc", "hc", "mixture"} or None
+        D: all arcs (any Gaussian, shrunk by Ledoit and Wolf), structure learned by PC or by
+        hill-climbing, or a mixture of networks, for normal rows of several kinds. None: "full" for
+        importance (G can be no better than the D it imitates), "pc" for truncation (the paper's).
     start : {"data", "chance"} or None
         First G: principal components of the data, or random coefficients. None: "data" for
         importance, "chance" for truncation (the paper's).
@@ -98,7 +98,7 @@ class Plan:
         one_of("measure", self.measure, ["summed", "noise", "reconstruction", "combined"])
         one_of("whitening", self.whitening, ["diagonal", "full", "none"])
         one_of("search", self.search, ["each", "doubling"])
-        one_of("discriminator", self.discriminator, ["full", "pc", "hc", None])
+        one_of("discriminator", self.discriminator, ["full", "pc", "hc", "mixture", None])
         one_of("start", self.start, ["data", "chance", None])
         for name in ("n_generated", "n_inverse"):
             whole(name, getattr(self, name), least=100)

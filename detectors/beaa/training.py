@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from detectors.base import Matrix, Progress
+from detectors.base import Matrix, Progress, no_progress
 from detectors.beaa import importance, truncation
 from detectors.beaa.importance import Target, Trained
 from detectors.beaa.model import Model
 from detectors.beaa.plan import Plan
 from detectors.beaa.scoring import Scale
 from detectors.gaussian import LinearGaussian
+from detectors.mixture import Mixture, Rows, Rules, learn_mixture
 
 DEFAULT_MEMBERS = 5
 """Ensemble of importance-weighted generators."""
@@ -46,12 +47,20 @@ def target_of(plan: Plan, rows: Matrix, held_out: Matrix, rng: np.random.Generat
     kind = plan.discriminator or ("pc" if plan.faithful else "full")
     if kind == "full":
         return Target(LinearGaussian.saturated(mean, covariance), mean, covariance, held_out)
+    if kind == "mixture":
+        return Target(mixture_of(plan, rows, rng), mean, covariance, held_out)
     from detectors.structure import learn_network
 
     network = learn_network(
         rows, method=kind, alpha=plan.structure_alpha, variance_floor=plan.psi_floor, rng=rng
     )
     return Target(network, mean, covariance, held_out)
+
+
+def mixture_of(plan: Plan, rows: Matrix, rng: np.random.Generator) -> Mixture:
+    """Return a discriminator of several components, as many as the BIC likes best."""
+    rules = Rules(variance_floor=plan.psi_floor, prior_rows=plan.prior_rows)
+    return learn_mixture(Rows(rows, np.zeros((len(rows), 0))), rules, rng, no_progress)[0]
 
 
 def shrunk_covariance(centred: Matrix, floor: float) -> Matrix:
