@@ -10,13 +10,13 @@ class Corruption:
     """Normal rows with some of their columns replaced, at least one.
 
     The share of a row's columns that is replaced is drawn uniformly: the rows reach from hardly to wholly
-    abnormal. New values are of three kinds: those of other rows, which keeps each column's distribution and
-    breaks the dependencies; the column's values, each as likely as any other, so that rare ones are as
+    abnormal. New values are of three kinds: those of other rows, which keeps each column's distribution
+    and breaks the dependencies; the column's values, each as likely as any other, so that rare ones are as
     common as usual ones; and uniform ones between bounds, far outside too.
 
-    A discriminator compares how common a row is with how common it is among these. By the first kind it learns
-    dependencies alone: what is rare but in order, a rare state with the counts that belong to it, is rarer
-    still among shuffled rows, and so passes for normal. By the other two it learns what is rare, too.
+    A discriminator compares how common a row is with how common it is among these. By the first kind it
+    learns dependencies alone: what is rare but in order, a rare state with the counts that belong to it, is
+    rarer still among shuffled rows, and so passes for normal. By the other two it learns what is rare, too.
 
     Parameters
     ----------
@@ -68,7 +68,9 @@ class Corruption:
 def _levels(column: torch.Tensor) -> torch.Tensor:
     """Return the values of a column, each as often as any other, (LEVELS,)."""
     found = torch.unique(column)
-    return found[torch.linspace(0.0, len(found) - 1e-3, LEVELS, dtype=torch.float64).long()]
+    places = torch.linspace(0.0, len(found) - 1e-3, LEVELS, dtype=torch.float64).long()
+    kept: torch.Tensor = found[places]
+    return kept
 
 
 def permuted(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
