@@ -109,7 +109,13 @@ class Demo:
             "--scale": str(self._scale),
             "--max-rows": str(FIT_ROWS),
         }
-        command = [*WEIR, "train", "synthetic", *(part for pair in options.items() for part in pair)]
+        command = [
+            *WEIR,
+            "train",
+            "synthetic",
+            "--no-baselines",
+            *(part for pair in options.items() for part in pair),
+        ]
         if subprocess.run(command, check=False).returncode:
             raise PipelineError("training failed; its message is above")
 
