@@ -1,14 +1,13 @@
 """Time and memory of every detector on NSL-KDD: `python tests/bench/bench_detectors.py --help`."""
 
+import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,19 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from detector_steps import BATCH, EXPLAINED, SLOW, Fitted, Scored
 from rig import Aim, Report, Table, arguments
 
 from connectors.sources import DATA_VARIABLE
 from detectors import registry
-from detectors.base import Detector, Matrix
-from detectors.state import dump_state, load_state
+from detectors.base import Detector
 from pipeline.features.normaliser import Normaliser
 from training.datasets import Dataset, load_dataset
-
-BATCH, EXPLAINED, SLOW = 1_000, 100, 100
-"""Rows of a call: to score, to explain, and to score where a detector is for evaluation only."""
 
 FIT_S, LIVE_MS = 600.0, 200.0
 SHORT_ROWS = 3_000
 SHORT = ("autoencoder", "beaa", "bn", "knn", "robust_z")
-PARTS = ("normal", "held_out", "anomalies", "rows")
+STEPS = Path(__file__).with_name("detector_steps.py")
 
 PLAN = """Every detector with its default parameters, on {data}: fitted on {fit:,} normal rows of the
 training part ({held_out:,} normal rows of the test part are held out; for figures of quality they would be
@@ -40,80 +36,9 @@ scores and explains rows of the test part, attacks among them.
 
 A process fits and saves, another one loads and scores, as a worker does, so that times and memory are the
 detector's own; one BLAS thread. Memory is the most that was resident, with the interpreter, the libraries
-and the matrix of the rows. Scoring is in batches of {batch:,} rows ({slow:,} where a detector is for
-evaluation only), explaining in batches of {explained:,}; each figure is the median of the calls in at least
-{span_s:g} s, after one that warms up."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """What one process measured that fits."""
-
-    columns: int
-    fit_s: float
-    memory_mb: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """What one process measured that scores."""
-
-    batch_ms: float  # of BATCH rows
-    rows_s: float
-    explained_s: float  # rows a second
-    memory_mb: float
-
-
-def peak_mb() -> float:
-    """Return the most memory that this process has had resident."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM"))
-
-
-def fit(folder: Path, name: str) -> Fitted:
-    """Fit a detector on the rows in a folder, and leave its state there."""
-    detector = registry.create(name)
-    rows = {part: np.load(folder / f"{part}.npy") for part in PARTS[:3]}
-    extra = {"anomalies": rows["anomalies"]} if "anomalies" in detector.uses else {}
-    began = time.perf_counter()
-    detector.fit(rows["normal"], held_out=rows["held_out"], rng=np.random.default_rng(1), **extra)
-    fit_s = time.perf_counter() - began
-    for file, content in dump_state(detector.state()).items():
-        (folder / file).write_bytes(content)
-    return Fitted(columns=detector.n_columns, fit_s=fit_s, memory_mb=peak_mb())
-
-
-def score(folder: Path, name: str, *, span_s: float) -> Scored:
-    """Load the state in a folder, and time it on the rows there."""
-    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".npy"}
-    detector = registry.create(name).restore(load_state(files))
-    rows = np.load(folder / "rows.npy")
-    many = BATCH if detector.mode == "live" else SLOW
-    score_s = typical_s(detector.score, rows, many, detector, span_s)
-    explain_s = typical_s(detector.explain, rows, EXPLAINED, detector, span_s)
-    return Scored(
-        batch_ms=1e3 * score_s * BATCH / many,
-        rows_s=many / score_s,
-        explained_s=EXPLAINED / explain_s,
-        memory_mb=peak_mb(),
-    )
-
-
-def typical_s(
-    call: Callable[[Matrix], Any], rows: Matrix, many: int, detector: Detector, span_s: float
-) -> float:
-    """Return the median time of a call with `many` rows and what they need of history before them."""
-    whole = many + detector.history
-    starts = range(0, len(rows) - whole + 1, many)
-    took: list[float] = []
-    while not took or sum(took) < span_s:
-        at = starts[len(took) % len(starts)]
-        if not took:
-            call(rows[at : at + whole])
-        began = time.perf_counter()
-        call(rows[at : at + whole])
-        took.append(time.perf_counter() - began)
-    return statistics.median(took)
+and the matrix of the rows. Fitting is in seconds by the clock. Scoring is in batches of {batch:,} rows
+({slow:,} where a detector is for evaluation only), explaining in batches of {explained:,}, by CPU time; each
+figure is the median of the calls of at least {span_s:g} s, after one that warms up."""
 
 
 def nsl_kdd(*, short: bool) -> Dataset:
@@ -142,8 +67,8 @@ def prepare(folder: Path, detector: type[Detector], data: Dataset) -> dict[str, 
 
 def in_a_process(step: str, folder: Path, name: str, *, span_s: float) -> dict[str, Any]:
     """Return what another process measured of one step."""
-    command = [sys.executable, __file__, "--step", step, "--folder", str(folder), "--span-s", str(span_s)]
-    done = subprocess.run([*command, name], check=True, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(STEPS), step, str(folder), name, "--span-s", str(span_s)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -166,6 +91,7 @@ class Measured:
             self.mode,
             fitted.columns,
             fitted.fit_s,
+            fitted.fit_cpu_s,
             fitted.memory_mb,
             scored.batch_ms,
             scored.rows_s,
@@ -179,6 +105,7 @@ COLUMNS = (
     "mode",
     "columns",
     "fit, s",
+    "fit, CPU s",
     "fit, MB",
     "1,000 rows, ms",
     "score, rows/s",
@@ -199,33 +126,27 @@ def measure(name: str, data: Dataset, *, span_s: float) -> tuple[Measured, dict[
     return Measured(name=name, mode=mode, fitted=fitted, scored=scored), counts
 
 
+def slowest(what: str, wanted: float, unit: str, found: Sequence[tuple[float, str]]) -> Aim:
+    """Return the limit of a time, against the detector that needs the most of it."""
+    measured, name = max(found)
+    return Aim(what=f"{what} ({name})", wanted=wanted, measured=measured, unit=unit, at_most=True)
+
+
 def aims(found: Sequence[Measured]) -> list[Aim]:
-    """Return the limits, against the slowest detectors."""
-    slow_fit = max(found, key=lambda one: one.fitted.fit_s)
-    live = [one for one in found if one.mode == "live"]
-    slow = max(live, key=lambda one: one.scored.batch_ms)
-    return [
-        Aim(
-            what=f"the slowest fit ({slow_fit.name})",
-            wanted=FIT_S,
-            measured=slow_fit.fitted.fit_s,
-            unit="s",
-            at_most=True,
-        ),
-        Aim(
-            what=f"1,000 rows of the slowest live detector ({slow.name})",
-            wanted=LIVE_MS,
-            measured=slow.scored.batch_ms,
-            unit="ms",
-            at_most=True,
-        ),
-    ]
+    """Return the limits of fitting and, for live detectors, of scoring."""
+    fits = [(one.fitted.fit_s, one.name) for one in found]
+    live = [(one.scored.batch_ms, one.name) for one in found if one.mode == "live"]
+    limits = [slowest("the slowest fit", FIT_S, "s", fits)]
+    return (
+        [*limits, slowest("1,000 rows of the slowest live detector", LIVE_MS, "ms", live)] if live else limits
+    )
 
 
-def report(args: Any, span_s: float) -> None:
+def report(args: argparse.Namespace, span_s: float) -> None:
     """Measure all detectors, or the few of the short form, and report."""
     data = nsl_kdd(short=args.short)
-    names = [name for name in registry.names() if name in SHORT or not args.short]
+    usual = [name for name in registry.names() if name in SHORT or not args.short]
+    names = args.only.split(",") if args.only else usual
     found = [measure(name, data, span_s=span_s) for name in names]
     counts = found[0][1]
     measured = [one for one, _ in found]
@@ -250,20 +171,12 @@ def report(args: Any, span_s: float) -> None:
 
 
 def main() -> None:
-    """Measure and report; or take one step for the process that does."""
+    """Measure and report."""
     parser = arguments(__doc__)
-    parser.add_argument("--step", choices=["fit", "score"], help="one step of one detector, for itself")
-    parser.add_argument("--folder", type=Path, help="where the rows and the state of that step are")
-    parser.add_argument("--span-s", type=float, help="seconds that each figure is measured for, at least")
-    parser.add_argument("name", nargs="?", help="the detector of that step")
+    parser.add_argument("--only", metavar="NAMES", help="these detectors, with commas between")
     args = parser.parse_args()
-    span_s = args.span_s or (0.3 if args.short else 2.0)
-    if args.step == "fit":
-        print(json.dumps(asdict(fit(args.folder, args.name))))
-    elif args.step == "score":
-        print(json.dumps(asdict(score(args.folder, args.name, span_s=span_s))))
-    elif DATA_VARIABLE in os.environ:
-        report(args, span_s)
+    if DATA_VARIABLE in os.environ:
+        report(args, 0.3 if args.short else 2.0)
     else:
         print(f"not measured: {DATA_VARIABLE} must name the folder of the public datasets")
 
