@@ -82,10 +82,10 @@ class ALAD(Bidirectional):
             "spectral": True,
             "cycle": 10.0,
             "scaled": True,
-            "learning_rate": 5e-4,
+            "learning_rate": 1e-3,
             "decay": 0.99,
             "batch": 256,
-            "epochs": 60,
+            "epochs": 40,
             "patience": 6,
         },
         "paper": {

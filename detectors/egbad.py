@@ -85,10 +85,10 @@ class EGBAD(Bidirectional):
             "dropout": 0.0,
             "cycle": 10.0,
             "scaled": True,
-            "learning_rate": 5e-4,
+            "learning_rate": 1e-3,
             "decay": 0.99,
             "batch": 256,
-            "epochs": 60,
+            "epochs": 40,
             "patience": 6,
         },
         "paper": {

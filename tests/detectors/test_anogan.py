@@ -53,7 +53,7 @@ def test_the_gradient_of_what_is_minimised_is_that_of_small_steps() -> None:
 
 def test_the_paper_s_score_is_what_was_minimised() -> None:
     """(1 - w) ||x - G(z)||_1 + w ||f(x) - f(G(z))||_1, w on the discriminator's part."""
-    detector, x = fitted(variant="paper", weight=0.3, steps=10), dependent_rows(256, 2)
+    detector, x = fitted(variant="paper", weight=0.3, epochs=2, steps=10), dependent_rows(256, 2)
     state = detector.state()
     u = ((x - state.arrays["centre"]) / state.arrays["spread"]).T
     made = ((detector.explain(x).expected - state.arrays["centre"]) / state.arrays["spread"]).T

@@ -54,7 +54,7 @@ def test_the_gradient_goes_through_all_three_networks() -> None:
 
 def test_the_paper_s_score_is_that_of_its_equation() -> None:
     """The mean of (z - z')^2, z = E1(x), z' = E2(G(E1(x))); not the error of the rebuilt row."""
-    detector, x = fitted(variant="paper", epochs=3), dependent_rows(256, 2)
+    detector, x = fitted(variant="paper", epochs=2), dependent_rows(256, 2)
     state = detector.state()
     differs = Disagreement.restored(state, 8)
     u = ((x - state.arrays["centre"]) / state.arrays["spread"]).T
