@@ -73,11 +73,12 @@ class AnoGAN(ModelDetector):
     encoder : bool
         Whether one descent starts at the noise that an encoder guesses.
     starts : int
-        Descents from other noise, the same for all rows.
+        Descents from other noise, the same for all rows. Two beside the guess: three in all.
     steps : int
-        Of each descent.
+        Of each descent. Stable: a fifth of the paper's, as the guess is near.
     rate : float
-        Of a descent, at its beginning; see `detectors.inversion.Descent`.
+        Of a descent, at its beginning; see `detectors.inversion.Descent`. Stable: five times the
+        paper's, so that a fifth of the steps reach as far.
     bound : float or None
         Noise is kept within +-bound; None: anywhere. 3: of a thousand draws of training noise three
         lie outside.
@@ -89,17 +90,20 @@ class AnoGAN(ModelDetector):
         Whether residuals are counted in their spread on held-out rows, and both sums of the score in
         their means there: w then means the same on every dataset.
     learning_rate : float
-        Of Adam (beta1 0.5), for generator and discriminator.
+        Of Adam (beta1 0.5), for generator and discriminator. The public code's 1e-5 is for hundreds
+        of thousands of steps. The encoder learns at Adam's usual 1e-3.
     decay : float
         Of the moving average of the generator's weights; the average scores.
     batch : int
         Rows of a minibatch.
     epochs, patience : int
         Most epochs; epochs without rows nearer to held-out ones before training stops (0: never).
+        Stable: patient, as the distance to held-out rows rises for some epochs before it falls again.
     scale_rows : int
         Held-out rows, at most, that the score is scaled by: each is a descent.
     residual_floor : float
-        Least spread of a residual, in units of its column.
+        Least spread of a residual, in units of its column: what is rebuilt almost exactly must not
+        make a score of rounding.
     cap : float
         How far beyond the range of the training rows the networks are asked, in units of the column.
 

@@ -115,7 +115,8 @@ class GANomaly(ModelDetector):
     spectral : bool
         Whether the discriminator's layers have a largest singular value of 1.
     learning_rate : float
-        Of Adam (beta1 0.5), for all networks.
+        Of Adam (beta1 0.5), for all networks. Stable: five times the paper's, for batches four times
+        as large.
     batch : int
         Rows of a minibatch.
     epochs, patience : int
