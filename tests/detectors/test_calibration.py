@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from detectors.base import Scores
-from detectors.calibration import SMALLEST, Calibration, Tail
+from detectors.calibration import SMALLEST, Calibration, Tail, kde_threshold
 from detectors.errors import FitError, StateError
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
@@ -218,3 +218,71 @@ def test_a_tail_is_what_it_says() -> None:
     assert two.shape == pytest.approx(one.shape, rel=1e-6)
     assert two.scale == pytest.approx(2 * one.scale, rel=1e-6)
     assert one.shape == pytest.approx(1 / 3, abs=0.15)
+
+
+def silverman(scores: Scores) -> float:
+    """Silverman's rule, written down again: 0.9 min(sd, IQR / 1.349) n^(-1/5)."""
+    low, high = np.percentile(scores, [25, 75])
+    return float(0.9 * min(scores.std(ddof=1), (high - low) / 1.349) * len(scores) ** -0.2)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.1, 1e-3])
+@pytest.mark.parametrize("size", [1.0, 1e-9, 1e12])
+def test_the_kde_threshold_is_where_the_smoothed_scores_reach_their_share(share: float, size: float) -> None:
+    """Gaussian kernels of Silverman's bandwidth, the smallest s with CDF(s) >= 1 - share."""
+    scores = size * np.random.default_rng(0).lognormal(size=700)
+    kernels = stats.gaussian_kde(scores / size, bw_method=silverman(scores) / scores.std(ddof=1))
+    found = kde_threshold(scores, share)
+
+    assert kernels.integrate_box_1d(-np.inf, found / size) == pytest.approx(1 - share, abs=1e-9)
+    assert kernels.integrate_box_1d(-np.inf, 0.999 * found / size) < 1 - share - 1e-7
+
+
+def test_the_kde_threshold_of_one_kernel_s_worth_is_worked_out_by_hand() -> None:
+    """Two scores: half of the mass lies beyond their middle, whatever the bandwidth."""
+    assert kde_threshold(np.array([2.0, 4.0]), 0.5) == pytest.approx(3.0)
+
+
+def test_the_kde_threshold_of_equal_scores_is_a_quantile() -> None:
+    assert kde_threshold(np.full(50, 3.0), 0.1) == 3.0
+    assert kde_threshold(np.array([7.0]), 0.1) == 7.0
+    assert kde_threshold(np.array([0.0, 0.0]), 0.1) == 0.0
+
+
+def test_half_equal_scores_are_smoothed_by_their_deviation() -> None:
+    """A spread of the quartiles of zero would leave kernels without width."""
+    scores = np.concatenate([np.zeros(60), np.arange(40.0)])
+
+    assert kde_threshold(scores, 0.01) > scores.max()
+
+
+@settings(max_examples=40, deadline=None)
+@given(some_scores, st.floats(1e-6, 0.5))
+def test_kde_thresholds_are_finite_and_rise_as_the_share_falls(scores: Scores, share: float) -> None:
+    here, further = kde_threshold(scores, share), kde_threshold(scores, share / 10)
+
+    assert np.isfinite(here)
+    assert further >= here
+
+
+def test_a_kde_threshold_becomes_the_alpha_of_a_panel() -> None:
+    """Exactly the scores from the threshold on have p-values of at most that alpha."""
+    calibration = exponential(4000)
+    alpha, said = calibration.alpha_by_kde(0.1)
+    scores = np.random.default_rng(5).exponential(size=3000)
+    alarms = scores >= kde_threshold(calibration.scores, 0.1)
+
+    assert alpha == pytest.approx(0.1, abs=0.01)
+    assert "0.1 beyond" in said
+    assert np.mean(alarms == (calibration.p_value(scores) <= alpha)) > 0.999
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0, np.nan])
+def test_a_senseless_share_is_refused(share: float) -> None:
+    with pytest.raises(FitError, match="between 0 and 1"):
+        kde_threshold(np.arange(9.0), share)
+
+
+def test_scores_without_a_density_are_refused() -> None:
+    with pytest.raises(FitError, match="finite scores of shape"):
+        kde_threshold(np.array([1.0, np.inf]), 0.1)
