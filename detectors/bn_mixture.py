@@ -258,7 +258,7 @@ class BNMixture(ModelDetector):
     alpha: float = 0.01
     variance_floor: float = 1e-3
     prior_rows: float = 1.0
-    max_rows: int = 20_000
+    max_rows: int = 10_000
     rounds: int = 100
 
     name = "bn_mixture"
