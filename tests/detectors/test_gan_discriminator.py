@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from detectors.base import Matrix
-from detectors.errors import ParameterError
+from detectors.base import Matrix, State
+from detectors.errors import ParameterError, StateError
 from detectors.gan_discriminator import GanDiscriminator
 from detectors.networks import Layer, Network
 from detectors.parts.confidence import Confidence, Doubt
@@ -122,6 +122,13 @@ def test_a_function_without_spread_does_not_divide_by_zero() -> None:
     part = Confidence.of(Doubt((answering(0.0),)), np.zeros(2), np.zeros((5, 2)))
 
     assert part.spread == 1e-3
+
+
+def test_a_saved_spread_must_be_positive() -> None:
+    state = State(arrays={"scale": np.array([0.0, 0.0]), "baseline": np.zeros(2)})
+
+    with pytest.raises(StateError, match="spread of 0"):
+        Confidence.restored(state, Doubt((answering(1.0),)), 2)
 
 
 @pytest.mark.parametrize(
