@@ -121,7 +121,7 @@ SETTINGS: dict[str, Variant] = {
             "dependencies": _ALONE,
             "distinct": _STEPS,
             "huge": _BOUNDED,
-            "constant": "PyOD counts a value on the edge of a bin in the one above, and looks in the one below",
+            "constant": "PyOD counts a value on an edge in the bin above it, and looks in the one below",
         },
     ),
     "isolation_forest": Variant(detector="isolation_forest", parameters={"n_trees": 100}),
