@@ -87,6 +87,11 @@ class ModelDetector(Detector):
     def check(self) -> None:
         """Refuse parameters out of their range, with ParameterError."""
 
+    def least(self, n_columns: int) -> int:
+        """Return the least number of normal rows; fewer are refused."""
+        del n_columns
+        return self.least_rows
+
     @abstractmethod
     def learn(self, data: Training) -> Model:
         """Return a model of the normal rows."""
@@ -106,7 +111,7 @@ class ModelDetector(Detector):
         progress: Progress = no_progress,
     ) -> Self:
         """Learn what is normal, forgetting any earlier fit; stop and scale by `held_out`."""
-        check_training(self, normal, held_out, least=self.least_rows)
+        check_training(self, normal, held_out, least=self.least(normal.shape[-1]))
         for name, rows in (("anomalies", anomalies), ("unlabelled", unlabelled)):
             if rows is not None:
                 check_rows(rows, normal.shape[1], where=f"{self.name}.fit, {name}")
