@@ -1,31 +1,20 @@
 """A Bayesian network as a detector: how unlikely a flow is, node by node."""
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from detectors.base import (
-    Detector,
-    Explanation,
-    Matrix,
-    Progress,
-    Scores,
-    State,
-    Term,
-    check_rows,
-    fitted,
-    no_progress,
-)
-from detectors.checks import check_training
+from detectors.base import Explanation, Matrix, Scores, State, Term, fitted
 from detectors.gaussian import LOG_2PI, LinearGaussian
-from detectors.parameters import between, one_of, parameters_of, whole
+from detectors.model import ModelDetector, Training
+from detectors.parameters import between, one_of, whole
 from detectors.state import array
 from detectors.tiles import Projection, by_tiles
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Maps:
+class Maps:
     """A network as the maps that scoring needs."""
 
     network: LinearGaussian
@@ -35,6 +24,7 @@ class _Maps:
 
     @classmethod
     def of(cls, network: LinearGaussian) -> Self:
+        """Return the maps of a network."""
         spread = np.sqrt(network.variances)
         weights = (np.eye(spread.size) - network.coefficients) / spread[:, None]
         return cls(
@@ -44,20 +34,61 @@ class _Maps:
             0.5 * (LOG_2PI + np.log(network.variances)),
         )
 
-    def terms(self, tile: Matrix) -> Matrix:
-        """Return each node's negative log-likelihood, (d, 256)."""
-        y = self.deviations.on_tile(tile)
-        result: Matrix = 0.5 * y * y + self.constants[:, None]
-        return result
+    @property
+    def labels(self) -> tuple[Term, ...]:
+        """One node a column."""
+        return tuple(Term(kind="node", id=f"c{j}") for j in range(self.n_columns))
 
-    def score(self, tile: Matrix) -> Matrix:
-        """Return the sum of the terms, (1, 256)."""
-        result: Matrix = 0.5 * self.deviations.squared_norms(tile) + self.constants.sum()
-        return result
+    @property
+    def n_columns(self) -> int:
+        """Number of columns."""
+        return self.constants.size
+
+    def score(self, x: Matrix) -> Scores:
+        """Return the negative log-likelihood of each flow; it may be negative."""
+
+        def of_tile(tile: Matrix) -> Matrix:
+            result: Matrix = 0.5 * self.deviations.squared_norms(tile) + self.constants.sum()
+            return result
+
+        return by_tiles(x, of_tile, 1)[:, 0]
+
+    def terms(self, x: Matrix) -> Matrix:
+        """Return the negative log-likelihood of each node given its parents; they sum to the score."""
+
+        def of_tile(tile: Matrix) -> Matrix:
+            y = self.deviations.on_tile(tile)
+            result: Matrix = 0.5 * y * y + self.constants[:, None]
+            return result
+
+        return by_tiles(x, of_tile, x.shape[1])
+
+    def explain(self, x: Matrix) -> Explanation:
+        """Say how far each node lies from what its parents predict, and what they add to that."""
+        return Explanation(
+            score_kind="negative_log_likelihood",
+            additive=True,
+            labels=self.labels,
+            terms=self.terms(x),
+            deviations=self.deviations(x),
+            contributions=self.deviations.contributions(x),
+            constants=self.deviations.constants,
+            expected=self.predictions(x),
+        )
+
+    def state(self) -> State:
+        """Return the network's coefficients; its arcs, for people to read."""
+        network = self.network
+        arrays = {
+            "intercepts": network.intercepts,
+            "coefficients": network.coefficients,
+            "variances": network.variances,
+        }
+        return State(parameters={"arcs": [list(arc) for arc in network.arcs]}, arrays=arrays)
 
 
 @dataclass(kw_only=True, eq=False)
-class BayesianNetwork(Detector):
+class BayesianNetwork(ModelDetector):
     """Score a flow by its negative log-likelihood under a linear-Gaussian Bayesian network.
 
     Each node has a term of its own: how far the attribute lies from what its parents predict. It is
@@ -84,102 +115,45 @@ class BayesianNetwork(Detector):
 
     name = "bn"
 
-    _maps: _Maps | None = field(default=None, init=False, repr=False)
+    _model: Maps | None = field(default=None, init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse parameters out of their range."""
         one_of("structure", self.structure, ["pc", "hc"])
         between("alpha", self.alpha, 0.0, 1.0)
         between("variance_floor", self.variance_floor, 0.0, 1.0)
         whole("max_rows", self.max_rows, least=100)
 
-    def fit(
-        self,
-        normal: Matrix,
-        *,
-        held_out: Matrix,
-        rng: np.random.Generator,
-        anomalies: Matrix | None = None,
-        unlabelled: Matrix | None = None,
-        progress: Progress = no_progress,
-    ) -> Self:
-        """Learn structure and parameters from normal rows; `held_out` and the rest are not needed."""
-        from detectors.structure import ROWS_PER_COLUMN, learn_network
+    def least(self, n_columns: int) -> int:
+        """Return how many rows the tests of PC need."""
+        from detectors.structure import ROWS_PER_COLUMN
 
-        del anomalies, unlabelled
-        check_training(self, normal, held_out, least=ROWS_PER_COLUMN * normal.shape[-1] + 5)
-        progress("structure", 0.0)
+        return ROWS_PER_COLUMN * n_columns + 5
+
+    def learn(self, data: Training) -> Maps:
+        """Learn structure and parameters from normal rows; held-out rows are not needed."""
+        from detectors.structure import learn_network
+
+        data.progress("structure", 0.0)
         network = learn_network(
-            normal,
+            data.normal,
             method=self.structure,
             alpha=self.alpha,
             variance_floor=self.variance_floor,
-            rng=rng,
+            rng=data.rng,
             max_rows=self.max_rows,
         )
-        self._maps = _Maps.of(network)
-        progress("parameters", 1.0)
-        return self
+        data.progress("parameters", 1.0)
+        return Maps.of(network)
 
     @property
     def network(self) -> LinearGaussian:
         """The network: arcs, coefficients, variances."""
-        return fitted(self, self._maps, "network").network
+        return fitted(self, self._model, "network").network
 
-    def score(self, x: Matrix) -> Scores:
-        """Return the negative log-likelihood of each flow; it may be negative."""
-        return by_tiles(x, self._checked(x, "score").score, 1)[:, 0]
-
-    def terms(self, x: Matrix) -> Matrix:
-        """Return the negative log-likelihood of each node given its parents; they sum to the score."""
-        return by_tiles(x, self._checked(x, "terms").terms, x.shape[1])
-
-    def explain(self, x: Matrix) -> Explanation:
-        """Say how far each node lies from what its parents predict, and what they add to that."""
-        maps = self._checked(x, "explain")
-        return Explanation(
-            score_kind="negative_log_likelihood",
-            additive=True,
-            labels=self.labels,
-            terms=self.terms(x),
-            deviations=maps.deviations(x),
-            contributions=maps.deviations.contributions(x),
-            constants=maps.deviations.constants,
-            expected=maps.predictions(x),
-        )
-
-    @property
-    def labels(self) -> tuple[Term, ...]:
-        """One node a column."""
-        return tuple(Term(kind="node", id=f"c{j}") for j in range(self.n_columns))
-
-    @property
-    def n_columns(self) -> int:
-        """Number of columns seen in `fit`."""
-        return fitted(self, self._maps, "n_columns").constants.size
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the hyper-parameters."""
-        return parameters_of(self)
-
-    def state(self) -> State:
-        """Return the network's coefficients; its arcs, for people to read."""
-        network = self.network
-        arrays = {
-            "intercepts": network.intercepts,
-            "coefficients": network.coefficients,
-            "variances": network.variances,
-        }
-        return State(parameters={"arcs": [list(arc) for arc in network.arcs]}, arrays=arrays)
-
-    def restore(self, state: State) -> Self:
-        """Take over a network."""
+    def revive(self, state: State) -> Maps:
+        """Return the network that a state holds."""
         intercepts = array(state, "intercepts", None)
         d = intercepts.size
-        network = LinearGaussian(intercepts, array(state, "coefficients", d, d), array(state, "variances", d))
-        self._maps = _Maps.of(network)
-        return self
-
-    def _checked(self, x: Matrix, method: str) -> _Maps:
-        maps = fitted(self, self._maps, method)
-        check_rows(x, maps.constants.size, where=f"{self.name}.{method}")
-        return maps
+        coefficients, variances = array(state, "coefficients", d, d), array(state, "variances", d)
+        return Maps.of(LinearGaussian(intercepts, coefficients, variances))
