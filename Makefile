@@ -40,7 +40,7 @@ test: $(VENV)/.installed-neural ## install everything and run all tests, on both
 test-fast: $(VENV)/.installed-dev ## the tests without brokers and long runs
 	$(BIN)/python -m pytest $(PARALLEL) -m "not broker and not kafka and not slow"
 
-lint: $(VENV)/.installed-dev ## ruff, mypy and the import rules
+lint: $(VENV)/.installed-neural ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
