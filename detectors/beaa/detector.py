@@ -1,34 +1,17 @@
 """The detector: parameters, fit, scores, explanations."""
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
-
-from detectors.base import (
-    Detector,
-    Explanation,
-    Matrix,
-    Progress,
-    Scores,
-    State,
-    Term,
-    check_rows,
-    fitted,
-    no_progress,
-)
+from detectors.base import Matrix, State, fitted
 from detectors.beaa.model import Model
 from detectors.beaa.plan import Plan
 from detectors.beaa.training import fit_model
-from detectors.checks import check_training
-from detectors.parameters import parameters_of
-
-LEAST_ROWS = 10
-"""Fewer normal rows say nothing about dependencies."""
+from detectors.model import ModelDetector, Training
 
 
 @dataclass(kw_only=True, eq=False)
-class BEAA(Plan, Detector):
+class BEAA(Plan, ModelDetector):
     """Bayesian evolutive adversarial autoencoder [1]_: explained by noise directions.
 
     A static discriminator D learns the normal rows; a generator G (noise nodes to attributes)
@@ -57,56 +40,13 @@ class BEAA(Plan, Detector):
 
     _model: Model | None = field(default=None, init=False, repr=False)
 
-    def fit(
-        self,
-        normal: Matrix,
-        *,
-        held_out: Matrix,
-        rng: np.random.Generator,
-        anomalies: Matrix | None = None,
-        unlabelled: Matrix | None = None,
-        progress: Progress = no_progress,
-    ) -> Self:
+    def learn(self, data: Training) -> Model:
         """Train D, G and R on normal rows; stop, choose m and whiten by held-out normal rows."""
-        del anomalies, unlabelled
-        check_training(self, normal, held_out, least=LEAST_ROWS)
-        self._model = fit_model(self, normal, held_out, rng, progress)
-        return self
+        return fit_model(self, data.normal, data.held_out, data.rng, data.progress)
 
-    def score(self, x: Matrix) -> Scores:
-        """Return how unusual the noise and the residuals of each flow are, in [0, inf)."""
-        return self._checked(x, "score").score(x)
-
-    def terms(self, x: Matrix) -> Matrix:
-        """Return the part of each noise direction, then of each residual; they sum to the score."""
-        return self._checked(x, "terms").terms(x)
-
-    def explain(self, x: Matrix) -> Explanation:
-        """Say which noise directions and residuals make the score, and which columns push them."""
-        model = self._checked(x, "explain")
-        return Explanation(
-            score_kind=self.measure if self.whitening == "none" else f"whitened_{self.measure}",
-            additive=True,
-            labels=self.labels,
-            terms=model.terms(x),
-            deviations=model.deviations(x),
-            contributions=model.deviations.contributions(x),
-            constants=model.deviations.constants,
-            expected=model.expected(x),
-        )
-
-    @property
-    def labels(self) -> tuple[Term, ...]:
-        """Noise directions n1 .. nm, by the variance they explain; then a residual a column."""
-        model = fitted(self, self._model, "labels")
-        directions = (Term(kind="noise_direction", id=f"n{k + 1}") for k in range(model.n_noise))
-        residuals = (Term(kind="residual", id=f"c{j}") for j in range(model.n_columns))
-        return (*directions, *residuals)
-
-    @property
-    def n_columns(self) -> int:
-        """Number of columns seen in `fit`."""
-        return fitted(self, self._model, "n_columns").n_columns
+    def revive(self, state: State) -> Model:
+        """Return the model that a state holds."""
+        return Model.restored(state, self)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -117,21 +57,3 @@ class BEAA(Plan, Detector):
     def loadings(self) -> Matrix:
         """What one standard deviation of each noise direction does to the columns, (d, m), in units of x."""
         return fitted(self, self._model, "loadings").loadings
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the hyper-parameters."""
-        return parameters_of(self)
-
-    def state(self) -> State:
-        """Return maps, loadings and the training report."""
-        return fitted(self, self._model, "state").state()
-
-    def restore(self, state: State) -> Self:
-        """Take over a saved state."""
-        self._model = Model.restored(state, self.measure)
-        return self
-
-    def _checked(self, x: Matrix, method: str) -> Model:
-        model = fitted(self, self._model, method)
-        check_rows(x, model.n_columns, where=f"{self.name}.{method}")
-        return model

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from detectors.base import Matrix, Scores, State
+from detectors.base import Explanation, Matrix, Scores, State, Term
 from detectors.beaa.plan import Plan
 from detectors.beaa.scoring import (
     Autoencoder,
@@ -34,6 +34,7 @@ class Model:
     """The published member's deviations and parts, and the ensemble's quadratic forms."""
 
     measure: str
+    kind: str  # what the score is, for explanations
     deviations: Projection  # noise values, then residuals, whitened: (m + d, d)
     parts: Projection  # what the score squares: the deviations, or unwhitened values
     forms: Mapping[str, Projection]  # name -> map whose squared norm is the ensemble's
@@ -62,6 +63,7 @@ class Model:
         }
         return cls(
             plan.measure,
+            plan.score_kind,
             scale.fold(*white[0]),
             scale.fold(*parts[0]),
             forms,
@@ -80,6 +82,13 @@ class Model:
         """Number of noise directions m."""
         return int(self.loadings.shape[1])
 
+    @property
+    def labels(self) -> tuple[Term, ...]:
+        """Noise directions n1 .. nm, by the variance they explain; then a residual a column."""
+        directions = (Term(kind="noise_direction", id=f"n{k + 1}") for k in range(self.n_noise))
+        residuals = (Term(kind="residual", id=f"c{j}") for j in range(self.n_columns))
+        return (*directions, *residuals)
+
     def score(self, x: Matrix) -> Scores:
         """Return the ensemble's score of each row."""
         return by_tiles(x, self._score, 1)[:, 0]
@@ -87,6 +96,19 @@ class Model:
     def terms(self, x: Matrix) -> Matrix:
         """Return the score in the proportions of the published member's squares, (n, m + d)."""
         return by_tiles(x, lambda tile: self._shares(tile) * self._score(tile), self.n_noise + self.n_columns)
+
+    def explain(self, x: Matrix) -> Explanation:
+        """Say which noise directions and residuals make the score, and which columns push them."""
+        return Explanation(
+            score_kind=self.kind,
+            additive=True,
+            labels=self.labels,
+            terms=self.terms(x),
+            deviations=self.deviations(x),
+            contributions=self.deviations.contributions(x),
+            constants=self.deviations.constants,
+            expected=self.expected(x),
+        )
 
     def _score(self, tile: Matrix) -> Matrix:
         norms = [form.squared_norms(tile) for form in self.forms.values()]
@@ -124,15 +146,16 @@ class Model:
         return State(parameters={"measure": self.measure, "report": self.report}, arrays=arrays)
 
     @classmethod
-    def restored(cls, state: State, measure: str) -> Self:
+    def restored(cls, state: State, plan: Plan) -> Self:
         """Return the model that `state` came from."""
-        saved = state.parameters.get("measure")
+        saved, measure = state.parameters.get("measure"), plan.measure
         if saved != measure:
             raise StateError(f"the saved state scores {saved!r}, the detector {measure!r}")
         loadings = array(state, "loadings", None, None)
         d, m = loadings.shape
         return cls(
             measure,
+            plan.score_kind,
             _map(state, "deviations", m + d, d),
             _map(state, "parts", m + d, d),
             {name: _map(state, f"form.{name}", None, d) for name in FORMS[measure]},

@@ -118,6 +118,11 @@ class Plan:
         """Whether the paper's algorithm is asked for, as it stands."""
         return self.selection == "truncation"
 
+    @property
+    def score_kind(self) -> str:
+        """What the score is, for explanations."""
+        return self.measure if self.whitening == "none" else f"whitened_{self.measure}"
+
     def candidates(self, n_columns: int) -> list[int]:
         """Return the numbers of noise nodes to try, in order."""
         if self.n_noise is not None:
