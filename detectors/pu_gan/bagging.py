@@ -87,7 +87,7 @@ def _trained(classifier: str, known: Matrix, drawn: Matrix, seed: int) -> Callab
         if classifier == "tree"
         else HistGradientBoostingClassifier(max_depth=6, random_state=seed)
     )
-    # For bags of this size more threads cost time.
+    # Where other programs hold a core, boosting's threads wait for each other most of the time.
     with threadpool_limits(1, user_api="openmp"):
         made.fit(np.concatenate([known, drawn]), np.repeat([1, 0], [len(known), len(drawn)]))
     return lambda rows: np.asarray(made.predict_proba(rows)[:, 1], dtype=np.float64)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detectors.base import Matrix, State
+from detectors.base import Matrix, Scores, State
 from detectors.errors import FitError
 from detectors.inputs import Inputs, typical
 from detectors.inversion import Descent
@@ -25,6 +25,16 @@ LEAST_SPREAD = 1e-3
 """Least spread of either half of the score on held-out rows: below it lies rounding."""
 
 
+def usual_spread(values: Scores) -> float:
+    """Return the spread of the middle half of values; it is their standard deviation if they are Gaussian.
+
+    A few odd rows among the held-out ones make the standard deviation of sums of squares a thousand
+    times what it is otherwise, and one half of a score would not count any more.
+    """
+    low, high = np.quantile(values, [0.25, 0.75])
+    return max(LEAST_SPREAD, float(high - low) / 1.349)
+
+
 @dataclass(kw_only=True, eq=False)
 class PUGAN(ModelDetector):
     """Score a flow, with the flows before it, by what a recurrent GAN can neither make nor believe.
@@ -41,18 +51,21 @@ class PUGAN(ModelDetector):
     (`inversion="gradient"`, offline). The report has the errors of both on held-out windows.
 
     `variant="stable"` differs from the paper where its lineage is known to be unstable [2]_: both
-    networks learn by Adam at small rates, the discriminator's slope at real windows is penalised and its
-    labels are smoothed, the generator is a moving average, training stops by the discrepancy between
-    made and held-out windows, the two halves of the score are measured in their standard deviations on
-    held-out rows, and residuals are read in the columns, because an anomaly across the few components
-    is otherwise not seen at all. `variant="paper"` has the paper's three layers of 100 in the
-    generator, one in the discriminator, six components; what it leaves open is as in the code that it
-    follows [2]_: windows of 30 rows with a stride of 10, 15 noise values a row, batches of 500, 100
-    epochs, three steps of the generator for each of the discriminator, which learns by plain gradient
-    descent at 0.1, residuals by their absolute values, 0.8 of the score the discriminator's. In that
-    code the discriminator's half is 1 - D, which saturates; the paper says "loss". Descent in the noise
-    is Adam's on the squared error, where that code has RMSProp on a kernel of it, whose gradient vanishes
-    far away. At the paper's widths 1,000 rows take seconds in either form.
+    networks learn by Adam at small rates; the discriminator's slope at real windows is penalised, its
+    labels are smoothed, and it also sees windows with odd rows in them (one that knows nothing but made
+    windows may take attacks for the most real of all); the generator is a moving average; training stops
+    by the discrepancy between made and held-out windows; the two halves of the score are measured by
+    how far apart the middle half of held-out rows has them; and residuals are read in the columns,
+    because an anomaly across the few components is otherwise not seen at all.
+
+    `variant="paper"` has the paper's three layers of 100 in the generator, one in the discriminator, six
+    components. What it leaves open is as in the code that it follows [2]_: windows of 30 rows with a
+    stride of 10, 15 noise values a row, batches of 500, 100 epochs, three steps of the generator for each
+    of the discriminator, which learns by plain gradient descent at 0.1, residuals by their absolute
+    values, 0.8 of the score the discriminator's. In that code the discriminator's half is 1 - D, which
+    saturates; the paper says "loss". Descent in the noise is Adam's on the squared error, where that code
+    has RMSProp on a kernel of it, whose gradient vanishes far away. At the paper's widths 1,000 rows take
+    seconds in either form.
 
     Known weakness: a row that follows an anomaly within the window is judged by what the networks
     remember of it, and rows whose order means nothing give windows that mean nothing more than rows.
@@ -97,6 +110,9 @@ class PUGAN(ModelDetector):
         What real windows are labelled with for the discriminator.
     penalty : float
         Weight of the squared gradient of the discriminator at real windows; 0 for none.
+    negatives : float
+        Weight, in the discriminator's loss, of windows in which some rows are made to be odd (columns
+        from other rows, rare values, values far outside); 0 for none.
     average : float
         Decay of the generator's moving average; 0 for the generator as it is.
     real_weight : float
@@ -146,6 +162,7 @@ class PUGAN(ModelDetector):
     descent: str = BY_VARIANT
     smoothing: float = BY_VARIANT
     penalty: float = BY_VARIANT
+    negatives: float = BY_VARIANT
     average: float = BY_VARIANT
     real_weight: float = 1.0
     batch: int = BY_VARIANT
@@ -186,7 +203,7 @@ class PUGAN(ModelDetector):
         components = Components.of(rows, self.components, largest=self.output == "tanh")
         held_out = inputs.matrix(data.held_out)
         points = [components.on_tile(each.T).T for each in (*stretches, held_out)]
-        networks, told = self._trained(points[:-1], points[-1], data)
+        networks, told = self._trained(inputs, components, rows, points, data)
         report |= told | {"inversion": errors(networks, points[-1], self.length, self._descent)}
         model = self._assembled(inputs, components, networks, typical(inputs.matrix(data.normal)), report)
         return replace(model, mixture=self._weighed(model, data.held_out))
@@ -214,14 +231,15 @@ class PUGAN(ModelDetector):
         return [normal, reliable] if len(reliable) >= self.length else [normal], {"bagging": told}
 
     def _trained(
-        self, stretches: list[Matrix], held_out: Matrix, data: Training
+        self, inputs: Inputs, components: Components, rows: Matrix, points: list[Matrix], data: Training
     ) -> tuple[Networks, dict[str, Any]]:
-        """Return the networks: stage 2, and the encoder."""
+        """Return the networks: stage 2, and the encoder; the last of `points` are held out."""
         from detectors.neural.training import repeatable
-        from detectors.pu_gan.training import train_networks
+        from detectors.pu_gan.training import strange_rows, train_networks
 
         with repeatable(data.rng) as generator:
-            return train_networks(self, stretches, held_out, generator, data.progress)
+            strange = strange_rows(inputs, components, rows, generator) if self.negatives else None
+            return train_networks(self, points[:-1], points[-1], strange, generator, data.progress)
 
     def _assembled(
         self,
@@ -266,7 +284,7 @@ class PUGAN(ModelDetector):
         else:
             scale = Scaled.of(along, floor=self.residual_floor)
             sizes = np.sum(((along - scale.mean) / scale.spread) ** 2, axis=1)
-            weights = (1.0 - share) / max(LEAST_SPREAD, float(sizes.std())), share / told["loss_spread"]
+            weights = (1.0 - share) / usual_spread(sizes), share / usual_spread(loss)
         return Mixture(axes, self._by_column, scale, self.scaled, *weights, **told)
 
     @property

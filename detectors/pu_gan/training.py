@@ -3,22 +3,32 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import mse_loss, softplus
 
 from detectors.base import Matrix, Progress
+from detectors.inputs import Inputs
 from detectors.neural.build import array_of, tensor
 from detectors.neural.distances import mmd
+from detectors.neural.negatives import Corruption
 from detectors.neural.recurrent import LSTM
 from detectors.neural.training import Average, Schedule, descend, train
 from detectors.pu_gan.inversion import Networks
+from detectors.pu_gan.windows import Components
 
 if TYPE_CHECKING:
     from detectors.pu_gan.detector import PUGAN
 
 PROBES = 500
 """Held-out windows that the objectives are measured on."""
+
+STRANGE = 20_000
+"""Rows that are not normal, made for the discriminator."""
+
+SHUFFLED = 0.5
+"""Share of them that break dependencies alone."""
 
 
 class Windows:
@@ -45,7 +55,13 @@ class Windows:
 class Game:
     """Generator and discriminator, with a step of each."""
 
-    def __init__(self, settings: "PUGAN", n_points: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        settings: "PUGAN",
+        n_points: int,
+        generator: torch.Generator,
+        strange: torch.Tensor | None = None,
+    ) -> None:
         hidden, rate = settings.hidden, settings.learning_rate
         self.maker = LSTM(
             settings.latent, n_points, hidden=hidden, depth=settings.depth, last=settings.output
@@ -59,7 +75,7 @@ class Game:
             if settings.descent == "sgd"
             else torch.optim.Adam(judged, lr=settings.discriminator_rate, betas=(settings.beta, 0.999))
         )
-        self._settings, self._generator = settings, generator
+        self._settings, self._generator, self._strange = settings, generator, strange
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -92,22 +108,36 @@ class Game:
         self.average.update()
 
     def judged(self, real: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
-        """Return the discriminator's loss, averaged over steps: cross-entropy and the penalty."""
+        """Return the discriminator's loss, averaged over steps: cross-entropy, and what the remedies add."""
         penalty, smoothing = self._settings.penalty, self._settings.smoothing
         real = real.clone().requires_grad_()
         logits = self.judge(real)
         loss = smoothing * softplus(-logits).mean() + (1.0 - smoothing) * softplus(logits).mean()
         loss = loss + softplus(self.judge(made)).mean()
-        if not penalty:
-            return loss
-        (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-        return loss + 0.5 * penalty * slope.square().sum(dim=(1, 2)).mean()
+        if self._strange is not None:
+            loss = loss + self._settings.negatives * self._mistaken(real.detach(), self._strange)
+        if penalty:
+            (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+            loss = loss + 0.5 * penalty * slope.square().sum(dim=(1, 2)).mean()
+        return loss
+
+    def _mistaken(self, real: torch.Tensor, strange: torch.Tensor) -> torch.Tensor:
+        """Return the loss on windows in which some rows are strange: on each for what it is itself.
+
+        So a row is not suspected because one before it was odd.
+        """
+        n, length, _ = real.shape
+        odd = torch.rand(n, length, generator=self._generator) < torch.rand(n, 1, generator=self._generator)
+        rows = strange[torch.randint(len(strange), (n, length), generator=self._generator)]
+        logits = self.judge(torch.where(odd[:, :, None], rows, real))[:, :, 0]
+        return softplus(torch.where(odd, logits, -logits)).mean()
 
 
 def train_networks(
     settings: "PUGAN",
     stretches: Sequence[Matrix],
     held_out: Matrix,
+    strange: torch.Tensor | None,
     generator: torch.Generator,
     progress: Progress,
 ) -> tuple[Networks, dict[str, Any]]:
@@ -119,13 +149,15 @@ def train_networks(
     stretches : sequence of ndarray of shape (n, p)
         Components of normal rows that follow one another.
     held_out : ndarray of shape (n, p)
+    strange : Tensor of shape (n, p) or None
+        Components of rows that are not normal.
     generator : torch.Generator
     progress : Progress
     """
     windows = Windows(stretches, settings.length, settings.stride)
     probe = Windows([held_out], settings.length, 1).some(PROBES)
     course = Course(settings, windows, generator, progress)
-    game = Game(settings, probe.shape[2], generator)
+    game = Game(settings, probe.shape[2], generator, strange)
     report = {"gan": course.run(game.step, game.distance(probe), game.modules)}
     maker = game.trained
     encoder = LSTM(probe.shape[2], settings.latent, hidden=settings.hidden)
@@ -138,6 +170,17 @@ def train_networks(
         start=array_of(game.noise(1)[0]),
     )
     return networks, report
+
+
+def strange_rows(
+    inputs: Inputs, components: Components, rows: Matrix, generator: torch.Generator
+) -> torch.Tensor:
+    """Return the components of rows that are made from normal ones and are not normal, (n, p)."""
+    normal, low, high = tensor(rows), tensor(inputs.low), tensor(inputs.high)
+    corrupt = Corruption(normal, low, high, generator, shuffled=SHUFFLED)
+    drawn = torch.randint(len(normal), (STRANGE,), generator=generator)
+    made = corrupt(normal[drawn]).numpy().astype(np.float64)
+    return tensor(components.on_tile(made.T).T)
 
 
 class Coding:
