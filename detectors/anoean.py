@@ -29,10 +29,10 @@ class AnoEAN(ModelDetector):
     Known weakness: the encoder repels what it has seen. Anomalies unlike the known ones may be put among
     normal flows, and without any anomaly every encoder will do whose codes look Gaussian. So in
     `variant="stable"` it is also exposed to odd rows made from normal ones (columns permuted among rows,
-    values uniform in a box, mixtures with known anomalies), and it needs no known anomaly; a light head
-    has to rebuild rows from codes, so that codes tell rows apart; labels of noise are smoothed and the
-    discriminator's layers are spectrally normalised, so that it cannot become sure of itself; odd rows
-    are pushed no further than a margin, so that codes do not drift away.
+    rare values, values uniform in a box, mixtures with known anomalies), and it needs no known anomaly;
+    a light head has to rebuild rows from codes, so that codes tell rows apart; labels of noise are
+    smoothed and the discriminator's layers are spectrally normalised, so that it cannot become sure of
+    itself; odd rows are pushed no further than a margin, so that codes do not drift away.
 
     `variant="paper"` is the paper's training, and needs known anomalies. What the paper leaves open are
     the parameters `latent` (it tries several), `discriminator_steps`, the activations (here: leaky ReLU)

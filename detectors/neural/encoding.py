@@ -10,7 +10,7 @@ from detectors.inputs import Inputs
 from detectors.model import Training
 from detectors.neural.build import mlp, tensor
 from detectors.neural.distances import mmd, overlap, some
-from detectors.neural.negatives import corrupted
+from detectors.neural.negatives import Corruption
 from detectors.neural.training import Schedule, descend, train
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 PROBES = 1000
 """Held-out rows that the objective is measured on."""
+
+
+SHUFFLED = 0.5
+"""Share of the made rows that break dependencies alone."""
 
 
 class Odd:
@@ -28,7 +32,8 @@ class Odd:
     ) -> None:
         known = data.anomalies
         self._known = None if known is None or not len(known) else tensor(inputs.matrix(known))
-        self._low, self._high = tensor(inputs.low), tensor(inputs.high)
+        normal, low, high = tensor(inputs.matrix(data.normal)), tensor(inputs.low), tensor(inputs.high)
+        self._corrupt = Corruption(normal, low, high, generator, shuffled=SHUFFLED)
         self._n_made = round(settings.made_share * settings.batch)
         self._n_known = 0 if self._known is None else round(settings.known_share * settings.batch)
         self._generator = generator
@@ -50,10 +55,10 @@ class Odd:
     def made(self, normal: torch.Tensor) -> torch.Tensor:
         """Return as many rows that are not normal, made from normal ones.
 
-        Some of their columns are permuted among rows or uniform in a box; where anomalies are known,
-        every third lies between a normal row and one of them (mixup).
+        Some of their columns are replaced by those of other rows, by rare values, or by any in a box;
+        where anomalies are known, every third lies between a normal row and one of them (mixup).
         """
-        made = corrupted(normal, self._low, self._high, self._generator)
+        made = self._corrupt(normal)
         if self._known is not None:
             of = slice(0, None, 3)
             share = torch.rand(len(made[of]), 1, generator=self._generator)
@@ -115,7 +120,8 @@ class Adversaries:
     def repelled(self, logits: torch.Tensor) -> torch.Tensor:
         """Return what odd rows cost that pass for noise: -log(1 - D), or a hinge on the logit."""
         margin = self._settings.margin
-        return torch.relu(logits + margin).mean() if margin else softplus(logits).mean()
+        costs: torch.Tensor = torch.relu(logits + margin) if margin else softplus(logits)
+        return costs.mean()
 
 
 def train_encoder(
