@@ -29,6 +29,8 @@ class Plan:
         D: all arcs (any Gaussian, shrunk by Ledoit and Wolf), structure learned by PC or by
         hill-climbing, or a mixture of networks, for normal rows of several kinds. None: "full" for
         importance (G can be no better than the D it imitates), "pc" for truncation (the paper's).
+        A mixture keeps truncation from shrinking G to a mode between the kinds, where no row is;
+        importance gains nothing: G is one Gaussian, and takes no more than two moments from D.
     start : {"data", "chance"} or None
         First G: principal components of the data, or random coefficients. None: "data" for
         importance, "chance" for truncation (the paper's).
