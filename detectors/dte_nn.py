@@ -148,7 +148,7 @@ class DiffusionTime(ModelDetector):
             "double_softmax": False,
             "learning_rate": 1e-3,
             "batch": 256,
-            "epochs": 40,
+            "epochs": 15,
             "patience": 5,
         },
         "paper": {
@@ -215,7 +215,7 @@ class DiffusionTime(ModelDetector):
                 return cross_entropy(torch.softmax(logits, dim=1) if self.double_softmax else logits, bins)
 
             probe = noisy(tensor(held_out).repeat(-(-PROBE_ROWS // len(held_out)), 1))
-            schedule = Schedule(epochs=self.epochs, patience=self.patience, batch=self.batch, least_steps=20)
+            schedule = Schedule(epochs=self.epochs, patience=self.patience, batch=self.batch, least_steps=60)
             report = train(
                 tensor(normal),
                 lambda rows: descend(optimiser, loss(*noisy(rows))),

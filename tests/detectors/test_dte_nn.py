@@ -26,7 +26,7 @@ def ring(n: int, rng: np.random.Generator) -> Matrix:
 @pytest.fixture(scope="module")
 def on_a_ring() -> DiffusionTime:
     rng = np.random.default_rng(0)
-    detector = DiffusionTime(hidden=(64, 64), epochs=20)
+    detector = DiffusionTime(hidden=(64, 64), epochs=8)
     return detector.fit(ring(2000, rng), held_out=ring(500, rng), rng=rng)
 
 

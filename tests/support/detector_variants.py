@@ -146,10 +146,10 @@ SETTINGS: dict[str, Variant] = {
     "ganomaly paper": Variant(
         detector="ganomaly", parameters={"variant": "paper", "hidden": [16], "latent": 6, **_GANOMALY}
     ),
-    "dte_nn": Variant(detector="dte_nn", parameters={"hidden": [64, 64], "epochs": 15}),
+    "dte_nn": Variant(detector="dte_nn", parameters={"hidden": [64, 64], "epochs": 5}),
     "dte_nn paper": Variant(
         detector="dte_nn",
-        parameters={"variant": "paper", "hidden": [64, 64], "epochs": 15, "learning_rate": 1e-3},
+        parameters={"variant": "paper", "hidden": [64, 64], "epochs": 5, "learning_rate": 1e-3},
     ),
     "gan_discriminator": Variant(
         detector="gan_discriminator", parameters={"discriminator": [64, 32], "epochs": 5, "more_epochs": 10}
