@@ -77,7 +77,8 @@ class AdVAE(VAE):
     steps : int
         Most minibatches of the game.
     patience : int
-        Epochs without a smaller held-out error and divergence before training stops (0: never).
+        Epochs without a smaller held-out error and divergence before training stops (0: never). Twenty: at
+        first the game makes them larger.
     residual_floor : float
         Least spread of a residual, in ranges of its column.
     cap : float
@@ -112,7 +113,13 @@ class AdVAE(VAE):
 
     name = "advae"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "stable": {**VAE.variants["stable"], "row_margin": None, "code_margin": None, "warmup": 3000},
+        "stable": {
+            **VAE.variants["stable"],
+            "patience": 20,
+            "row_margin": None,
+            "code_margin": None,
+            "warmup": 3000,
+        },
         "paper": {**VAE.variants["paper"], "row_margin": ROW_MARGIN, "code_margin": 40.0, "warmup": 0},
     }
 

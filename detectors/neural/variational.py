@@ -20,7 +20,7 @@ constant ones are, would leave the codes without any prior."""
 RAMP = 300
 """Minibatches until a weight that is found counts in full."""
 
-LEAST_STEPS = 50
+LEAST_STEPS = 250
 """With few rows an epoch is repeated until it has so many minibatches."""
 
 
@@ -98,7 +98,8 @@ def kaiming(network: nn.Sequential) -> nn.Sequential:
 
 def for_steps(n_steps: int, n_rows: int, batch: int, patience: int) -> Schedule:
     """Return the schedule of about so many minibatches, in whole epochs."""
-    per_pass = max(1, n_rows // batch)
+    batch = min(batch, n_rows)
+    per_pass = n_rows // batch
     least = min(LEAST_STEPS, n_steps)
     per_epoch = per_pass * max(1, math.ceil(least * batch / n_rows))
     epochs = max(1, round(n_steps / per_epoch))

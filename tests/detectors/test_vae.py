@@ -15,7 +15,6 @@ torch = pytest.importorskip("torch", reason="networks are trained with torch: pi
 from torch.distributions import Normal, kl_divergence  # noqa: E402 - torch may be missing
 
 from detectors.neural.variational import (  # noqa: E402 - the same
-    LEAST_STEPS,
     Balance,
     Gaussian,
     for_steps,
@@ -84,10 +83,10 @@ def test_log_variances_are_cut_as_in_scoring() -> None:
 @pytest.mark.parametrize(("n_rows", "n_steps"), [(64_000, 20_000), (1200, 20_000), (30, 500), (500, 10)])
 def test_schedules_have_about_as_many_minibatches_as_asked_for(n_rows: int, n_steps: int) -> None:
     schedule = for_steps(n_steps, n_rows, 128, 0)
-    repeats = max(1, -(-schedule.least_steps * 128 // n_rows))
-    steps = schedule.epochs * repeats * max(1, n_rows // 128)
+    repeats = max(1, -(-schedule.least_steps * schedule.batch // n_rows))
+    steps = schedule.epochs * repeats * (n_rows // schedule.batch)
 
-    assert n_steps / 2 <= steps <= 2 * max(n_steps, LEAST_STEPS)
+    assert n_steps / 2 <= steps <= 2 * n_steps
 
 
 def test_a_weight_that_is_found_is_twice_the_variance_that_is_left() -> None:
