@@ -19,7 +19,7 @@ def network(*activations: str, seed: int = 0, d: int = 4) -> Network:
     widths = [d, *(6 for _ in activations)]
     return Network(
         tuple(
-            Layer(rng.normal(size=(wide, narrow)), rng.normal(size=wide), name)
+            Layer(rng.normal(size=(wide, narrow)) / np.sqrt(narrow), rng.normal(size=wide), name)
             for narrow, wide, name in zip(widths, widths[1:], activations, strict=False)
         )
     )
