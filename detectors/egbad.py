@@ -75,7 +75,7 @@ class EGBAD(Bidirectional):
     ----------
     .. [1] Zenati et al. (2018), Efficient GAN-based anomaly detection, arXiv 1802.06222, section 3, and
        the authors' code for KDD99 (bigan/kdd_utilities.py, bigan/run_kdd.py), which has the widths.
-    .. [2] houssamzenati/Efficient-GAN-Anomaly-Detection, issue 7.
+    .. [2] houssamzenati/Efficient-GAN-Anomaly-Detection, its users on longer training.
     """
 
     weight: float = 0.1
