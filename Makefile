@@ -58,6 +58,7 @@ bench: $(VENV)/.installed-dev $(VENV)-peers/.installed ## short benchmarks, envi
 
 performance: $(VENV)/.installed-dev $(VENV)-peers/.installed ## long benchmarks, into docs/performance.md
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench --results docs/performance || exit 1; done
+	$(BIN)/python tests/bench/bench_cost.py --huge 100000000 --results docs/performance
 	$(BIN)/python tests/bench/report.py docs/performance docs/performance.md
 
 peers: $(VENV)-peers/.installed ## what weir is measured beside, in an environment of its own

@@ -12,7 +12,7 @@ from detectors.errors import StateError
 from detectors.inputs import Inputs, typical
 from detectors.model import BY_VARIANT, ModelDetector, Training
 from detectors.networks import Network
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.directions import Directions, Whitening
 from detectors.parts.residuals import Residuals, Scaled, Through, residuals_of, restored_residuals
 from detectors.parts.sum import Part, SumOfParts, View, on_rows
@@ -116,10 +116,8 @@ class AAE(ModelDetector):
 
     def check(self) -> None:
         """Refuse parameters out of their range."""
-        self.hidden, self.discriminator = tuple(self.hidden), tuple(self.discriminator)
         for name in ("hidden", "discriminator"):
-            for width in getattr(self, name):
-                whole(name, width, least=1)
+            setattr(self, name, wholes(name, getattr(self, name), least=1))
         if self.code is not None:
             whole("code", self.code, least=1)
         one_of("scaled", self.scaled, [True, False])

@@ -10,7 +10,7 @@ from detectors.errors import FitError
 from detectors.inputs import Inputs, typical
 from detectors.model import BY_VARIANT, ModelDetector, Training
 from detectors.networks import Network
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.confidence import Outside
 from detectors.parts.directions import Directions, Whitening
 from detectors.parts.sum import SumOfParts
@@ -121,10 +121,8 @@ class AnoEAN(ModelDetector):
 
     def check(self) -> None:
         """Refuse parameters out of their range."""
-        self.hidden, self.discriminator = tuple(self.hidden), tuple(self.discriminator)
         for name in ("hidden", "discriminator"):
-            for width in getattr(self, name):
-                whole(name, width, least=1)
+            setattr(self, name, wholes(name, getattr(self, name), least=1))
         one_of("spectral", self.spectral, [True, False])
         for name, least in (("latent", 1), ("discriminator_steps", 1), ("batch", 10)):
             whole(name, getattr(self, name), least=least)

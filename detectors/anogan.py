@@ -11,7 +11,7 @@ from detectors.inputs import Inputs, typical
 from detectors.inversion import Descent, Gap, Inverted
 from detectors.model import BY_VARIANT, ModelDetector, Training
 from detectors.networks import Network
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.distance import Distance, Judge, nothing
 from detectors.parts.sum import SumOfParts, summed
 
@@ -178,12 +178,8 @@ class AnoGAN(ModelDetector):
 
     def check(self) -> None:
         """Refuse parameters out of their range."""
-        self.generator, self.discriminator = tuple(self.generator), tuple(self.discriminator)
-        for name in ("generator", "discriminator"):
-            for width in getattr(self, name):
-                whole(name, width, least=1)
-        if not self.discriminator:
-            whole("discriminator", None, least=1)
+        self.generator = wholes("generator", self.generator, least=1)
+        self.discriminator = wholes("discriminator", self.discriminator, least=1, many=1)
         if self.latent is not None:
             whole("latent", self.latent, least=1)
         if self.bound is not None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from detectors.base import Matrix, State
 from detectors.inputs import Inputs, typical
 from detectors.model import BY_VARIANT, ModelDetector, Training
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.residuals import Residuals, Scaled, Through, residuals_of, restored_residuals
 from detectors.parts.sum import SumOfParts
 
@@ -72,9 +72,7 @@ class Autoencoder(ModelDetector):
 
     def check(self) -> None:
         """Refuse parameters out of their range."""
-        self.hidden = tuple(self.hidden)
-        for width in self.hidden:
-            whole("hidden", width, least=1)
+        self.hidden = wholes("hidden", self.hidden, least=1)
         if self.code is not None:
             whole("code", self.code, least=1)
         one_of("scaled", self.scaled, [True, False])

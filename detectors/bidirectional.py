@@ -10,7 +10,7 @@ from detectors.inputs import Inputs, typical
 from detectors.inversion import Guessed
 from detectors.model import BY_VARIANT, ModelDetector, Training
 from detectors.networks import Network
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.distance import Beside, Distance, Judge
 from detectors.parts.sum import Part, SumOfParts
 
@@ -44,10 +44,8 @@ class Bidirectional(ModelDetector):
 
     def check(self) -> None:
         """Refuse parameters out of their range."""
-        self.encoder, self.generator = tuple(self.encoder), tuple(self.generator)
         for name in ("encoder", "generator"):
-            for width in getattr(self, name):
-                whole(name, width, least=1)
+            setattr(self, name, wholes(name, getattr(self, name), least=1))
         if self.latent is not None:
             whole("latent", self.latent, least=1)
         for name in ("spectral", "scaled"):

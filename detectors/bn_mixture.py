@@ -14,7 +14,7 @@ from detectors.gaussian import LOG_2PI, LinearGaussian
 from detectors.inputs import Inputs
 from detectors.mixture import ROWS_PER_COLUMN, Mixture, Rows, Rules, learn_mixture, one_each
 from detectors.model import ModelDetector, Training
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.sum import summed
 from detectors.state import array
 from detectors.tiles import by_tiles
@@ -269,9 +269,7 @@ class BNMixture(ModelDetector):
         one_of("structure", self.structure, ["full", "pc", "hc"])
         if self.n_components is not None:
             whole("n_components", self.n_components, least=1)
-        self.context = tuple(self.context)
-        for column in self.context:
-            whole("context", column, least=0)
+        self.context = wholes("context", self.context, least=0)
         between("alpha", self.alpha, 0.0, 1.0)
         between("variance_floor", self.variance_floor, 0.0, 1.0)
         between("prior_rows", self.prior_rows, 0.0, 1e6)

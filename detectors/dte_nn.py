@@ -10,7 +10,7 @@ from detectors.base import Matrix, State
 from detectors.inputs import Inputs, typical
 from detectors.model import BY_VARIANT, ModelDetector, Training
 from detectors.networks import Network, Pullback
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.confidence import Confidence
 from detectors.parts.sum import Arrays, SumOfParts
 
@@ -164,9 +164,7 @@ class DiffusionTime(ModelDetector):
 
     def check(self) -> None:
         """Refuse parameters out of their range."""
-        self.hidden = tuple(self.hidden)
-        for width in self.hidden:
-            whole("hidden", width, least=1)
+        self.hidden = wholes("hidden", self.hidden, least=1)
         one_of("double_softmax", self.double_softmax, [True, False])
         between("least_noise", self.least_noise, 0.0, 0.5)
         between("most_noise", self.most_noise, self.least_noise - 1e-300, 0.5)

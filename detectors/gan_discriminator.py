@@ -8,7 +8,7 @@ from detectors.base import Matrix, State
 from detectors.errors import ParameterError
 from detectors.inputs import Inputs, typical
 from detectors.model import BY_VARIANT, ModelDetector, Training
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.confidence import Confidence, Doubt
 from detectors.parts.sum import SumOfParts
 
@@ -136,9 +136,7 @@ class GanDiscriminator(ModelDetector):
     def check(self) -> None:
         """Refuse parameters out of their range."""
         for name in ("generator", "discriminator"):
-            setattr(self, name, tuple(getattr(self, name)))
-            for width in getattr(self, name):
-                whole(name, width, least=1)
+            setattr(self, name, wholes(name, getattr(self, name), least=1))
         for name in ("spectral", "corrupted"):
             one_of(name, getattr(self, name), [True, False])
         between("learning_rate", self.learning_rate, 0.0, 1.0)

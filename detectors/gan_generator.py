@@ -11,7 +11,7 @@ from detectors.inputs import Inputs, typical
 from detectors.inversion import Descent, Inverted, Squares
 from detectors.model import BY_VARIANT, ModelDetector, Training
 from detectors.networks import Network
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.residuals import Residuals, Scaled, residuals_of, restored_residuals
 from detectors.parts.sum import SumOfParts
 from detectors.state import array
@@ -158,9 +158,7 @@ class GanGenerator(ModelDetector):
     def check(self) -> None:
         """Refuse parameters out of their range."""
         for name in ("generator", "discriminator"):
-            setattr(self, name, tuple(getattr(self, name)))
-            for width in getattr(self, name):
-                whole(name, width, least=1)
+            setattr(self, name, wholes(name, getattr(self, name), least=1))
         if self.latent is not None:
             whole("latent", self.latent, least=1)
         for name in ("spectral", "scaled"):

@@ -11,7 +11,7 @@ from detectors.base import Matrix, State
 from detectors.inputs import Inputs, typical
 from detectors.model import BY_VARIANT, ModelDetector, Training
 from detectors.networks import Network, Pullback
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.confidence import Outside
 from detectors.parts.directions import Directions, Whitening
 from detectors.parts.sum import SumOfParts
@@ -169,11 +169,7 @@ class GANomaly(ModelDetector):
 
     def check(self) -> None:
         """Refuse parameters out of their range."""
-        self.hidden = tuple(self.hidden)
-        if not self.hidden:
-            whole("hidden", None, least=1)
-        for width in self.hidden:
-            whole("hidden", width, least=1)
+        self.hidden = wholes("hidden", self.hidden, least=1, many=1)
         if self.latent is not None:
             whole("latent", self.latent, least=1)
         for name in ("whitened", "spectral"):

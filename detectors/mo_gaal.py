@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from detectors.base import Matrix, State
 from detectors.inputs import Inputs, typical
 from detectors.model import BY_VARIANT, ModelDetector, Training
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.confidence import Confidence, Doubt
 from detectors.parts.sum import SumOfParts
 
@@ -133,9 +133,7 @@ class ManyGenerators(ModelDetector):
 
     def check(self) -> None:
         """Refuse parameters out of their range."""
-        self.hidden = tuple(self.hidden)
-        for width in self.hidden:
-            whole("hidden", width, least=1)
+        self.hidden = wholes("hidden", self.hidden, least=1)
         if self.momentum is not None:
             between("momentum", self.momentum, -1e-300, 0.999)
         if self.target_rows is not None:

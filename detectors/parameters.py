@@ -29,3 +29,19 @@ def between(name: str, value: object, low: float, high: float) -> None:
     """Refuse what is not a number in (low, high]."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low < value <= high:
         raise ParameterError(f"{name} is {value!r}, expected a number in ({low:g}, {high:g}]")
+
+
+def wholes(name: str, value: object, *, least: int, many: int = 0) -> tuple[int, ...]:
+    """Return a list of at least `many` whole numbers, each of at least `least`; refuse anything else.
+
+    Examples
+    --------
+    >>> wholes("hidden", [64, 32], least=1)
+    (64, 32)
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) < many:
+        wanted = f"at least {many} " if many else ""
+        raise ParameterError(f"{name} is {value!r}, expected a list of {wanted}whole numbers, as [64, 32]")
+    for number in value:
+        whole(name, number, least=least)
+    return tuple(value)

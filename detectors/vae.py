@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from detectors.base import Matrix, Progress, State
 from detectors.inputs import Inputs, typical
 from detectors.model import BY_VARIANT, ModelDetector, Training
-from detectors.parameters import between, one_of, whole
+from detectors.parameters import between, one_of, whole, wholes
 from detectors.parts.draws import MeanOfDraws, fixed_noise
 from detectors.parts.residuals import Residuals, Scaled, residuals_of, restored_residuals
 from detectors.parts.sum import SumOfParts
@@ -120,9 +120,7 @@ class VAE(ModelDetector):
 
     def check(self) -> None:
         """Refuse parameters out of their range."""
-        self.hidden = None if self.hidden is None else tuple(self.hidden)
-        for width in self.hidden or ():
-            whole("hidden", width, least=1)
+        self.hidden = None if self.hidden is None else wholes("hidden", self.hidden, least=1)
         if self.code is not None:
             whole("code", self.code, least=1)
         if self.kl_weight is not None:

@@ -1,5 +1,6 @@
 """What checks find, and the checks of a panel: whether its models can judge, and together."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,11 +37,8 @@ def panel_findings(settings: Settings) -> Iterator[Finding]:
             yield Finding(check="model", good=False, found=f"{name}: {error}", advice=advice)
     yield from (_computed(bundle, settings.features.feature_set) for bundle in loaded.values())
     if not panel.models:
-        found, advice = (
-            f"panel {panel.name} has no models",
-            "train one (weir train), then name it in panel.models",
-        )
-        yield Finding(check="model", good=False, found=found, advice=advice)
+        advice = "train one (weir train), then name it in panel.models"
+        yield Finding(check="model", good=False, found=f"panel {panel.name} has no models", advice=advice)
     elif {*panel.models, *panel.shadow} <= set(loaded):
         bundles = [loaded[name] for name in panel.models]
         yield from _together(panel, bundles, [loaded[name] for name in panel.shadow])
@@ -56,11 +54,11 @@ def _together(
         what, _, advice = problem.rpartition("; ")
         yield Finding(check="panel", good=False, found=what, advice=advice)
     if not problems:
-        members = f"{len(bundles)} deciding by {panel.fusion}" + (
-            f", {len(shadows)} in the shadow" if shadows else ""
-        )
-        yield Finding(check="panel", good=True, found=f"{panel.name}: {members}")
-    yield from (_reach(bundle, panel, len(bundles)) for bundle in bundles)
+        beside = f", {len(shadows)} in the shadow" if shadows else ""
+        found = f"{panel.name}: {len(bundles)} deciding by {panel.fusion}{beside}"
+        yield Finding(check="panel", good=True, found=found)
+    for bundle in bundles:
+        yield from _reach(bundle, panel, len(bundles))
 
 
 def _computed(bundle: "Bundle", name: str) -> Finding:
@@ -73,20 +71,22 @@ def _computed(bundle: "Bundle", name: str) -> Finding:
     return Finding(check="model", good=good, found=found, advice=advice)
 
 
-def _reach(bundle: "Bundle", panel: PanelSettings, n_deciding: int) -> Finding:
-    """Return whether a model's p-values reach as low as a flag of the panel needs."""
-    named = panel.fusion == bundle.name
-    needed = panel.alpha if named or n_deciding == 1 else panel.alpha / n_deciding
+def _reach(bundle: "Bundle", panel: PanelSettings, n_deciding: int) -> Iterator[Finding]:
+    """Yield whether a model's p-values reach as low as a flag of the panel needs."""
+    from pipeline.panel import FUSIONS
+
+    if panel.fusion not in FUSIONS and panel.fusion != bundle.name:
+        return  # another one decides alone
+    shares = {"min": n_deciding, "mean": math.e}
+    needed = panel.alpha / (shares.get(panel.fusion, 1) if n_deciding > 1 else 1)
     calibration = bundle.calibration
     name, rows = f"{bundle.name}/{bundle.version}", calibration.scores.size
-    least = f"the {rows:,} calibration rows of {name} support p-values down to {calibration.resolution:.2g}"
+    found = f"{rows:,} calibration rows of {name} support p-values down to {calibration.resolution:.2g}; "
+    found += f"a flag needs {needed:.2g}{' on average' if panel.fusion == 'mean' and n_deciding > 1 else ''}"
     if calibration.resolution <= needed:
-        return Finding(check="alpha", good=True, found=f"{least}; a flag needs {needed:.2g}")
-    if calibration.tail is not None:
-        return Finding(
-            check="alpha", good=True, found=f"{least}; a flag needs {needed:.2g}, which its tail extrapolates"
-        )
-    advice = (
-        "calibrate on more normal traffic (weir train --max-rows ..., or more data), or raise panel.alpha"
-    )
-    return Finding(check="alpha", good=False, found=f"{least}; a flag needs {needed:.2g}", advice=advice)
+        yield Finding(check="alpha", good=True, found=found)
+    elif calibration.tail is not None:
+        yield Finding(check="alpha", good=True, found=f"{found}, which its tail extrapolates")
+    else:
+        advice = "train on more normal traffic, so that more of it calibrates, or raise panel.alpha"
+        yield Finding(check="alpha", good=False, found=found, advice=advice)

@@ -83,7 +83,7 @@ def fit(
     detector = registry.create(plan.detector, plan.parameters)
     split = split or dataset.split(seed=plan.seed, fractions=plan.fractions)
     split = lend(split, dataset, uses=detector.uses, share=plan.share, seed=plan.seed)
-    rows = capped(split.fit, plan)
+    rows = capped(split.fit, plan, together=detector.history > 0)
     normal = dataset.take(rows)
     normaliser = Normaliser.fit(dataset.feature_set, normal, kinds=detector.columns, scaling=detector.scaling)
 
@@ -114,11 +114,16 @@ def fit(
     )
 
 
-def capped(rows: Rows, plan: Plan) -> Rows:
-    """Return `rows`, or as many as the plan's cap drawn from them by its seed, in order."""
+def capped(rows: Rows, plan: Plan, *, together: bool = False) -> Rows:
+    """Return `rows`, or as many as the plan's cap drawn from them by its seed, in order.
+
+    `together` takes the last ones instead: drawn rows are no sequence.
+    """
     cap = plan.cap
     if cap is None or rows.size <= cap:
         return rows
+    if together:
+        return rows[rows.size - cap :]
     rng = np.random.default_rng([plan.seed, CAP_STREAM])
     return np.sort(rng.choice(rows, size=cap, replace=False))
 

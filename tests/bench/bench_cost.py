@@ -235,12 +235,18 @@ def _told(mode: str, cost: Cost) -> Cost:
     return cost
 
 
-def huge(bench: Bench, mode: str, n_flows: int) -> None:
+def huge(bench: Bench, mode: str, n_flows: int) -> Report:
     """Carry very many flows through one configuration, with progress."""
-    cost = bench.run(mode, Case(load=BASE, n_flows=n_flows))
-    table = Table(title="Very many flows", columns=COLUMNS, rows=[cost.row(mode)], note=NOTE)
-    rows = growth(mode, cost)
-    print(rig.markdown(table), *rows, *(aim.told for aim in memory_aims(mode, cost)), sep="\n")
+    cost = _told(mode, bench.run(mode, Case(load=BASE, n_flows=n_flows)))
+    lines = {stage: ([at / 1e6 for at in cost.memory.at], mb) for stage, mb in cost.memory.mb.items()}
+    return Report(
+        name="many",
+        title="Very many flows",
+        protocol=f"One run as in the section on cost against size, {mode}: `bench_cost.py --huge {n_flows}`.",
+        tables=[Table(title="Very many flows", columns=COLUMNS, rows=[cost.row(mode)], note=NOTE)],
+        plots=[Plot(title="Memory over very many flows", x_label="million flows", y_label="MB", lines=lines)],
+        aims=memory_aims(mode, cost),
+    )
 
 
 @contextmanager
@@ -272,7 +278,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="weir-bench-") as name, broker(args) as kafka:
         bench = Bench(kafka, Path(name))
         if args.huge:
-            huge(bench, args.modes[-1], args.huge)
+            huge(bench, args.modes[-1], args.huge).finish(args)
             return
         measure(bench, args, report)
     report.finish(args)

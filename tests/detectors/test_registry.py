@@ -124,3 +124,12 @@ def test_a_detector_of_another_package_is_found_by_its_entry_point() -> None:
 
     assert "mahalanobis" not in DETECTORS
     assert create("mahalanobis", {"shrinkage": 0.5}).parameters() == {"shrinkage": 0.5}
+
+
+@pytest.mark.parametrize("wrong", ["no such thing", {"a": 1}, [[]]])
+@pytest.mark.parametrize("name", sorted(DETECTORS))
+def test_a_wrong_parameter_is_named_whatever_it_is(name: str, wrong: object) -> None:
+    """A person's slip is answered in words, by every parameter of every detector."""
+    for parameter in create(name).parameters():
+        with pytest.raises(ParameterError, match=parameter):
+            create(name, {parameter: wrong})

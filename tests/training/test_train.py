@@ -74,6 +74,7 @@ def test_a_cap_is_drawn_by_seed_and_said(small: Dataset, tmp_path: Path) -> None
     assert (np.diff(drawn) > 0).all()
     np.testing.assert_array_equal(drawn, capped(rows, plan))
     assert not np.array_equal(drawn, capped(rows, replace(plan, seed=2)))
+    np.testing.assert_array_equal(capped(rows, plan, together=True), rows[-drawn.size :])
     assert capped_model.bundle.manifest["data"]["rows_fitted"] == 100
     assert any("100 of 900 rows" in note for note in capped_model.bundle.manifest["notes"])
 

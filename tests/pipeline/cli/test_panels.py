@@ -58,6 +58,20 @@ def test_an_alpha_that_no_p_value_reaches_is_found(weir: Any, models: Path) -> N
     assert "a flag needs 5e-10" in result.out
 
 
+@pytest.mark.parametrize(
+    ("fusion", "needs"), [("mean", ["3.7e-10 on average"] * 2), ("one", ["1e-09"]), ("min", ["5e-10"] * 2)]
+)
+def test_what_a_flag_needs_depends_on_the_fusion(
+    weir: Any, models: Path, fusion: str, needs: list[str]
+) -> None:
+    """Of the geometric mean alpha / e; of a model that decides alone alpha, and nothing of the others."""
+    text = f"models: [one, two]\nalpha: 1.0e-9\nfusion: {fusion}\n"
+    result = weir("panels", "lint", "--panel", panel(models, text))
+
+    found = [line.partition("a flag needs ")[2] for line in result.out.splitlines() if "a flag needs" in line]
+    assert [text.partition(",")[0] for text in found] == needs
+
+
 def test_a_mistake_in_a_panel_file_names_file_and_setting(weir: Any, models: Path) -> None:
     path = panel(models, "model: [one]")
     result = weir("panels", "lint", "--panel", path)
