@@ -145,7 +145,7 @@ def aims(found: Sequence[Measured]) -> list[Aim]:
 def report(args: argparse.Namespace, span_s: float) -> None:
     """Measure all detectors, or the few of the short form, and report."""
     data = nsl_kdd(short=args.short)
-    usual = [name for name in registry.names() if name in SHORT or not args.short]
+    usual = [name for name in registry.DETECTORS if name in SHORT or not args.short]
     names = args.only.split(",") if args.only else usual
     found = [measure(name, data, span_s=span_s) for name in names]
     counts = found[0][1]

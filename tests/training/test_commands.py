@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.bundle import load_bundle
 from pipeline.cli.main import run
 
 
@@ -59,6 +60,19 @@ def test_a_budget_becomes_an_alpha(
 
     assert code == 0
     assert "Budget: alpha 0.01: 50 alarms/h at 5000 flows/h; carried by 450" in said.readouterr().out
+
+
+def test_a_kde_threshold_becomes_an_alpha(
+    kdd_folder: Path, tmp_path: Path, said: pytest.CaptureFixture[str]
+) -> None:
+    """The alpha that the model's calibration gives the threshold; a share of all or nothing is refused."""
+    where = ["--out", str(tmp_path), "--data", str(kdd_folder)]
+    assert run(["train", "nsl-kdd", "--detector", "robust_z", *where, "--kde-share", "0.01"]) == 0
+    alpha, sentence = load_bundle("nsl-kdd-robust_z", tmp_path).calibration.alpha_by_kde(0.01)
+
+    assert f"KDE threshold: {sentence}" in said.readouterr().out
+    assert 0.0 < alpha < 0.1
+    assert run(["train", "nsl-kdd", *where, "--kde-share", "1"]) == 2
 
 
 def test_a_damaged_model_is_not_shown(

@@ -15,6 +15,7 @@ from training.cli.options import KeyValue, Wanted, alpha_option, dataset_options
         "weir train nsl-kdd --data data/nsl_kdd --detector bn --param structure=hc",
         "weir train unsw-nb15 --data UNSW-NB15_1.csv --name unsw --seed 7",
         "weir train synthetic --alarms-per-hour 1 --flows-per-hour 5000",
+        "weir train nsl-kdd --detector advae --kde-share 0.01",
     )
 )
 @click.option("--detector", default="beaa", show_default=True, help="Name of the detector.")
@@ -36,6 +37,11 @@ from training.cli.options import KeyValue, Wanted, alpha_option, dataset_options
 @click.option("--alarms-per-hour", type=float, help="A budget of false alarms: prints the alpha to set.")
 @click.option("--flows-per-hour", type=float, help="The flows that the budget is for.")
 @click.option(
+    "--kde-share", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="False alarms of a kernel density threshold over the calibration scores, as articles set it: "
+    "prints the alpha to set.",
+)  # fmt: skip
+@click.option(
     "--no-baselines", is_flag=True, help="Leave the baselines out of the model's card; saves their time."
 )
 @alpha_option
@@ -51,6 +57,7 @@ def train(
     anomaly_share: float,
     alarms_per_hour: float | None,
     flows_per_hour: float | None,
+    kde_share: float | None,
     no_baselines: bool,
     alphas: tuple[float, ...],
     wanted: Wanted,
@@ -96,4 +103,6 @@ def train(
     if alarms_per_hour is not None and flows_per_hour is not None:
         _, said = bundle.calibration.alpha_for(alarms_per_hour, flows_per_hour=flows_per_hour)
         click.echo(f"Budget: {said}")
+    if kde_share is not None:
+        click.echo(f"KDE threshold: {bundle.calibration.alpha_by_kde(kde_share)[1]}")
     click.echo(f"Model {bundle.name}/{bundle.version} in {bundle.path}, fitted in {trained.fit_s:.1f} s")
