@@ -97,8 +97,17 @@ def _peers(preposition: str, names: list[str], noun: str, entity: str) -> str:
 def _why(feature_set_id: str, flow: FlaggedFlow, term: TermShare | None) -> str:
     if term is None:
         return f"leading term {flow.leading}"
-    told = "; ".join(_feature_words(feature_set_id, f, term.kind) for f in _worth_naming(term.features))
+    odd = [share for share in term.features if _is_odd(feature_set_id, share)]
+    named = _worth_naming(odd or term.features)
+    told = "; ".join(_feature_words(feature_set_id, share, term.kind) for share in named)
     return told or f"{term.kind} {term.id}".replace("_", " ")
+
+
+def _is_odd(feature_set_id: str, share: FeatureShare) -> bool:
+    """Return whether a reader would see a difference; "S0 (expected S0)" explains nothing."""
+    kind = feature_kind(feature_set_id, share)
+    told = [quantity(value, share.unit, kind) for value in (share.observed, share.expected)]
+    return told[0] != told[1]
 
 
 def _worth_naming(features: Iterable[FeatureShare]) -> list[FeatureShare]:

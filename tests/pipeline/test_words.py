@@ -137,6 +137,20 @@ def test_the_leading_term_is_told_and_what_pushes_it_most(sentences: Sentences) 
     ]
 
 
+def test_what_reads_as_expected_is_told_only_where_nothing_else_is(sentences: Sentences) -> None:
+    """A network may blame a value that is as expected to two digits; a reader learns nothing from it."""
+    usual = FeatureShare(name="duration", observed=2.01, expected=2.0, unit="s", contribution=9.0)
+    odd = FeatureShare(name="src_bytes", observed=5e6, expected=900.0, unit="bytes", contribution=1.0)
+
+    def told(*shares: FeatureShare) -> str:
+        term = TermShare(kind="residual", id="x", deviation=1, term=1, share=1.0, features=shares)
+        text = Reasons(score_kind="sum", additive=True, terms=(term,)).to_json()
+        return sentences({"reasons": text, "leading": "residual:x"})[0].partition("flows): ")[2]
+
+    assert told(usual, odd) == "bytes sent by the source: 5 MB (expected about 900 bytes)"
+    assert told(usual) == "duration: 2 s (expected about 2 s)"
+
+
 def test_a_summary_of_a_destination_says_from_where(sentences: Sentences) -> None:
     """A flood is told by whom it hits, from how many, on which port."""
     rows = [{"src_ip": f"10.1.{i // 200}.{i % 200}", "about": "dst", "at": i / 10} for i in range(300)]
