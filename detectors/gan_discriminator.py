@@ -32,7 +32,6 @@ class GanDiscriminator(ModelDetector):
 
     - The discriminator is also shown normal rows with some of their columns replaced, by any values of the
       column or uniformly up to the bounds of what it is asked, so that it learns where normal rows end.
-    - Its layers are held at a largest singular value of 1, so that it cannot turn about between two rows.
     - The generator stops early, where its rows are nearest to held-out ones. Then the discriminator learns
       on alone, from replaced columns: most of the generator's rows are of the most usual kinds by now, and
       seeing more of them would only make it call these less real than rare ones.
@@ -51,8 +50,9 @@ class GanDiscriminator(ModelDetector):
     generator, discriminator : sequence of int
         Widths of their hidden layers.
     spectral : bool
-        Whether the discriminator's layers are held at a largest singular value of 1. With few columns that
-        makes it blunt: a hole among normal rows, narrower than they are wide, is seen without it.
+        Whether the discriminator's layers are held at a largest singular value of 1: it cannot turn about
+        between two rows then, but is blunt: a hole among normal rows, narrower than they are wide, is not
+        seen.
     learning_rate : float
         Of Adam, for both networks.
     beta1 : float
@@ -109,7 +109,7 @@ class GanDiscriminator(ModelDetector):
             "latent": 32,
             "generator": (64, 128),
             "discriminator": (128, 64),
-            "spectral": True,
+            "spectral": False,
             "learning_rate": 1e-3,
             "beta1": 0.5,
             "batch": 256,
