@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,14 @@ Progress = Callable[[str, float], None]
 
 def no_progress(_what: str, _done: float) -> None:
     """Report nothing."""
+
+
+class Sources(NamedTuple):
+    """The number of each row's source, for detectors that look back on rows of the same source."""
+
+    normal: npt.NDArray[np.int64]
+    held_out: npt.NDArray[np.int64]
+    unlabelled: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +88,13 @@ class Detector(ABC):
     Where parameters decide, a detector sets its own when it is made; the class tells that of the defaults.
     """
 
+    history_of: Literal["lane", "source"] = "lane"
+    """Whose rows the `history` of a row are: those of its lane, or of its source alone.
+
+    `fit` of a detector with "source" takes one more keyword, `sources: Sources | None`; None: all rows are
+    of one source.
+    """
+
     columns: ClassVar[frozenset[str]] = frozenset({"numeric", "binary"})
     """Kinds of features that the matrix may hold: numeric, binary, categorical (one-hot)."""
 
@@ -108,7 +123,9 @@ class Detector(ABC):
 
         `score`, `terms` and `explain` of a detector with history take (history + n, d) rows in time
         order and answer for the last n; the bits of an answer depend on its row and the `history` rows
-        before it alone. `fit` takes rows in time order, none of them extra.
+        before it alone. Which rows these are is `history_of`, and not seen by the detector: where the rows
+        of several sources are given one source after another, answers that lie across a border are not
+        used. `fit` takes rows in time order, none of them extra.
         """
         return 0
 

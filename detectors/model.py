@@ -13,6 +13,7 @@ from detectors.base import (
     Matrix,
     Progress,
     Scores,
+    Sources,
     State,
     Term,
     check_rows,
@@ -20,7 +21,7 @@ from detectors.base import (
     no_progress,
 )
 from detectors.checks import check_training
-from detectors.errors import FitError
+from detectors.errors import FitError, ShapeError
 from detectors.parameters import one_of, parameters_of
 
 BY_VARIANT: Any = None
@@ -36,6 +37,7 @@ class Training:
     rng: np.random.Generator
     anomalies: Matrix | None = None
     unlabelled: Matrix | None = None
+    sources: Sources | None = None
     progress: Progress = no_progress
 
 
@@ -108,6 +110,7 @@ class ModelDetector(Detector):
         rng: np.random.Generator,
         anomalies: Matrix | None = None,
         unlabelled: Matrix | None = None,
+        sources: Sources | None = None,
         progress: Progress = no_progress,
     ) -> Self:
         """Learn what is normal, forgetting any earlier fit; stop and scale by `held_out`."""
@@ -115,12 +118,14 @@ class ModelDetector(Detector):
         for name, rows in (("anomalies", anomalies), ("unlabelled", unlabelled)):
             if rows is not None:
                 check_rows(rows, normal.shape[1], where=f"{self.name}.fit, {name}")
+        self._check_sources(sources, normal=normal, held_out=held_out, unlabelled=unlabelled)
         data = Training(
             normal=normal,
             held_out=held_out,
             rng=rng,
             anomalies=anomalies,
             unlabelled=unlabelled,
+            sources=sources,
             progress=progress,
         )
         try:
@@ -130,6 +135,16 @@ class ModelDetector(Detector):
                 raise
             raise FitError(f"{self.name}.fit needs torch; install it: pip install 'weir[neural]'") from error
         return self
+
+    def _check_sources(self, sources: Sources | None, **rows: Matrix | None) -> None:
+        """Refuse sources that are not one number a row."""
+        for name, numbers in (sources._asdict() if sources else {}).items():
+            many, given = rows[name], numbers
+            if many is not None and given is not None and given.shape != (len(many),):
+                raise ShapeError(
+                    f"{self.name}.fit: sources of {name} have shape {given.shape}, expected ({len(many)},), "
+                    "a number for each row"
+                )
 
     def score(self, x: Matrix) -> Scores:
         """Score each row, alone or with its history; higher is more anomalous."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from detectors.base import Matrix, Scores, State
 from detectors.errors import FitError
+from detectors.histories import Places, laid_out
 from detectors.inputs import Inputs, typical
 from detectors.inversion import Descent
 from detectors.model import BY_VARIANT, ModelDetector, Training
@@ -17,7 +18,7 @@ from detectors.pu_gan.bagging import Bags, bagged, kept, share_of_normal
 from detectors.pu_gan.inversion import Amortised, Descended, Inversion, Networks, errors
 from detectors.pu_gan.model import Mixture, SequenceModel, whitening
 from detectors.pu_gan.settings import CHOICES, LEAST, RANGES, VARIANTS
-from detectors.pu_gan.windows import Components
+from detectors.pu_gan.windows import Components, Sequences
 from detectors.state import array
 from detectors.tiles import by_tiles
 
@@ -78,6 +79,11 @@ class PUGAN(ModelDetector):
         The way back into the noise.
     length : int
         Rows of a window; a row's score depends on `length - 1` rows before it.
+    history_of : {"lane", "source"}
+        Whose rows a window holds: those of the lane, or only those of the flow's source (its address, at
+        its sensor; flows without addresses are all of one source of their sensor), as far as they are
+        among the 100,000 rows of the lane before the flow. Where there are fewer, the first of them stands
+        for what was before. Scoring flows of many sources takes up to `length` times as long.
     stride : int
         Rows from the start of one training window to that of the next.
     components : int
@@ -142,6 +148,7 @@ class PUGAN(ModelDetector):
     variant: str = "stable"
     inversion: str = BY_VARIANT
     length: int = BY_VARIANT
+    history_of: Literal["lane", "source"] = "lane"
     stride: int = BY_VARIANT
     components: int = BY_VARIANT
     latent: int = BY_VARIANT
@@ -198,15 +205,32 @@ class PUGAN(ModelDetector):
         """Go through the three stages; weigh the halves of the score by held-out rows."""
         self._check_lengths(data)
         inputs = Inputs.of(data.normal, cap=self.cap)
-        stretches, report = self._reliable(inputs, data)
-        rows = np.concatenate(stretches)
-        components = Components.of(rows, self.components, largest=self.output == "tanh")
-        held_out = inputs.matrix(data.held_out)
-        points = [components.on_tile(each.T).T for each in (*stretches, held_out)]
-        networks, told = self._trained(inputs, components, rows, points, data)
-        report |= told | {"inversion": errors(networks, points[-1], self.length, self._descent)}
+        normal, report = self._reliable(inputs, data)
+        components = Components.of(normal.rows, self.components, largest=self.output == "tanh")
+        held_out = self._sequences(inputs.matrix(data.held_out), data.sources and data.sources.held_out)
+        held_out = held_out.made(components.on_tile(held_out.rows.T).T)
+        networks, told = self._trained(inputs, components, normal, held_out, data)
+        report |= told | {"inversion": errors(networks, held_out, self._descent)}
         model = self._assembled(inputs, components, networks, typical(inputs.matrix(data.normal)), report)
-        return replace(model, mixture=self._weighed(model, data.held_out))
+        return replace(model, mixture=self._weighed(model, self._read(model, data)))
+
+    def _sequences(self, rows: Matrix, sources: Places | None) -> Sequences:
+        """Return rows with their windows: of them all, or within each source."""
+        return Sequences.of(rows, self.length, self._numbers(len(rows), sources))
+
+    def _numbers(self, n_rows: int, sources: Places | None) -> Places | None:
+        """Return the sources of rows; None where windows do not heed them."""
+        if self.history_of == "source" and sources is None:
+            return np.zeros(n_rows, dtype=np.int64)
+        return sources if self.history_of == "source" else None
+
+    def _read(self, model: SequenceModel, data: Training) -> Matrix:
+        """Return what `model.read` says of held-out rows behind their history."""
+        sources = self._numbers(len(data.held_out), data.sources and data.sources.held_out)
+        if sources is None:
+            return model.read(data.held_out)
+        laid = laid_out(sources, self.history)
+        return model.read(data.held_out[laid.steps])[laid.ends - self.history]
 
     def _check_lengths(self, data: Training) -> None:
         for what, rows in (("normal", data.normal), ("held-out normal", data.held_out)):
@@ -216,30 +240,41 @@ class PUGAN(ModelDetector):
                     "of a window; give it more traffic or a smaller length"
                 )
 
-    def _reliable(self, inputs: Inputs, data: Training) -> tuple[list[Matrix], dict[str, Any]]:
-        """Return the stretches of rows that count as normal: stage 1."""
+    def _reliable(self, inputs: Inputs, data: Training) -> tuple[Sequences, dict[str, Any]]:
+        """Return the rows that count as normal, with the windows to learn from: stage 1."""
         normal = inputs.matrix(data.normal)
+        sequences = self._sequences(normal, data.sources and data.sources.normal).every(self.stride)
         if data.unlabelled is None or not len(data.unlabelled):
-            return [normal], {"bagging": "skipped: no unlabelled rows"}
+            return sequences, {"bagging": "skipped: no unlabelled rows"}
         unlabelled = inputs.matrix(data.unlabelled)
         bags = Bags(n_bags=self.n_bags, rows=self.bag_rows or None, classifier=self.classifier)
         held_out = inputs.matrix(data.held_out)
         found = bagged(normal, held_out, unlabelled, bags, data.rng, data.progress)
         share = share_of_normal(found)
-        reliable = unlabelled[kept(found, share)]
-        told = {"unlabelled": len(unlabelled), "normal_share": share, "kept": len(reliable)}
-        return [normal, reliable] if len(reliable) >= self.length else [normal], {"bagging": told}
+        chosen = kept(found, share)
+        told = {"unlabelled": len(unlabelled), "normal_share": share, "kept": len(chosen)}
+        if len(chosen) >= self.length:
+            sources = data.sources and data.sources.unlabelled
+            reliable = self._sequences(unlabelled[chosen], None if sources is None else sources[chosen])
+            sequences = sequences.beside(reliable.every(self.stride))
+        return sequences, {"bagging": told}
 
     def _trained(
-        self, inputs: Inputs, components: Components, rows: Matrix, points: list[Matrix], data: Training
+        self,
+        inputs: Inputs,
+        components: Components,
+        normal: Sequences,
+        held_out: Sequences,
+        data: Training,
     ) -> tuple[Networks, dict[str, Any]]:
-        """Return the networks: stage 2, and the encoder; the last of `points` are held out."""
+        """Return the networks: stage 2, and the encoder."""
         from detectors.neural.training import repeatable
         from detectors.pu_gan.training import strange_rows, train_networks
 
         with repeatable(data.rng) as generator:
-            strange = strange_rows(inputs, components, rows, generator) if self.negatives else None
-            return train_networks(self, points[:-1], points[-1], strange, generator, data.progress)
+            strange = strange_rows(inputs, components, normal.rows, generator) if self.negatives else None
+            points = normal.made(components.on_tile(normal.rows.T).T)
+            return train_networks(self, points, held_out, strange, generator, data.progress)
 
     def _assembled(
         self,
@@ -271,9 +306,8 @@ class PUGAN(ModelDetector):
     def _descent(self) -> Descent:
         return Descent(steps=self.steps, rate=self.step_size)
 
-    def _weighed(self, model: SequenceModel, held_out: Matrix) -> Mixture:
-        """Return how the halves of the score are measured and weighted, by held-out rows."""
-        read = model.read(held_out)
+    def _weighed(self, model: SequenceModel, read: Matrix) -> Mixture:
+        """Return how the halves of the score are measured and weighted, by held-out rows as read."""
         residuals = by_tiles(read, model.residuals, model.n_columns)
         loss = by_tiles(read, model.loss, 1)[:, 0]
         axes = self._axes(model.components, residuals)

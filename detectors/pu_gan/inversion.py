@@ -9,7 +9,7 @@ import numpy.typing as npt
 from detectors.base import Matrix, State
 from detectors.inversion import Descent, Squares, descend
 from detectors.networks import Pullback
-from detectors.pu_gan.windows import windows_of
+from detectors.pu_gan.windows import Sequences
 from detectors.recurrent import Recurrent, Steps
 from detectors.state import array
 
@@ -132,20 +132,19 @@ def _flattened(steps: Steps) -> Matrix:
     return steps.reshape(-1, steps.shape[2])
 
 
-def errors(networks: Networks, points: Matrix, length: int, descent: Descent) -> dict[str, float]:
+def errors(networks: Networks, held_out: Sequences, descent: Descent) -> dict[str, float]:
     """Return the mean squared errors, per value, of both ways back on some held-out windows.
 
     Parameters
     ----------
     networks : Networks
-    points : ndarray of shape (n, p)
-        Components of held-out rows, at least `length` of them.
-    length : int
+    held_out : Sequences
+        Components of held-out rows, with at least one window.
     descent : Descent
         At most `STEPS` of its steps are taken.
     """
-    windows = windows_of(points, length)[:: max(1, (len(points) - length + 1) // WINDOWS)][:WINDOWS]
-    steps = np.ascontiguousarray(windows.T).reshape(length, -1, len(windows))
+    windows = held_out.every(max(1, len(held_out.windows) // WINDOWS)).windows[:WINDOWS]
+    steps = np.ascontiguousarray(held_out.rows[windows].transpose(1, 2, 0))
     descent, generator = replace(descent, steps=min(descent.steps, STEPS)), networks.generator
     ways: dict[str, Inversion] = {
         "encoder": Amortised(networks.encoder, generator),

@@ -67,6 +67,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 CHOICES: Mapping[str, Sequence[object]] = {
+    "history_of": ("lane", "source"),
     "inversion": ("encoder", "gradient"),
     "output": ("linear", "tanh"),
     "residuals": ("whitened", "columns", "components"),

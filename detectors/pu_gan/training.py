@@ -16,7 +16,7 @@ from detectors.neural.negatives import Corruption
 from detectors.neural.recurrent import LSTM
 from detectors.neural.training import Average, Schedule, descend, train
 from detectors.pu_gan.inversion import Networks
-from detectors.pu_gan.windows import Components
+from detectors.pu_gan.windows import Components, Sequences
 
 if TYPE_CHECKING:
     from detectors.pu_gan.detector import PUGAN
@@ -32,24 +32,19 @@ SHUFFLED = 0.5
 
 
 class Windows:
-    """Windows of rows that follow one another, in one or several stretches; none reaches over a gap."""
+    """Windows of rows that follow one another."""
 
-    def __init__(self, stretches: Sequence[Matrix], length: int, stride: int) -> None:
-        starts, before = [], 0
-        for rows in stretches:
-            starts.append(before + torch.arange(0, len(rows) - length + 1, stride))
-            before += len(rows)
-        self.starts = torch.cat(starts)
-        self._points = torch.cat([tensor(rows) for rows in stretches])
-        self._steps = torch.arange(length)
+    def __init__(self, sequences: Sequences) -> None:
+        self.places = torch.from_numpy(sequences.windows)
+        self._points = tensor(sequences.rows)
 
-    def at(self, starts: torch.Tensor) -> torch.Tensor:
-        """Return the windows that start at these rows, (n, L, p)."""
-        return self._points[starts[:, None] + self._steps]
+    def at(self, places: torch.Tensor) -> torch.Tensor:
+        """Return the windows of these rows, (n, L, p)."""
+        return self._points[places]
 
     def some(self, most: int) -> torch.Tensor:
         """Return at most so many windows, evenly spaced."""
-        return self.at(self.starts[:: -(-len(self.starts) // most)])
+        return self.at(self.places[:: -(-len(self.places) // most)])
 
 
 class Game:
@@ -135,8 +130,8 @@ class Game:
 
 def train_networks(
     settings: "PUGAN",
-    stretches: Sequence[Matrix],
-    held_out: Matrix,
+    normal: Sequences,
+    held_out: Sequences,
     strange: torch.Tensor | None,
     generator: torch.Generator,
     progress: Progress,
@@ -146,16 +141,14 @@ def train_networks(
     Parameters
     ----------
     settings : PUGAN
-    stretches : sequence of ndarray of shape (n, p)
-        Components of normal rows that follow one another.
-    held_out : ndarray of shape (n, p)
+    normal, held_out : Sequences
+        Components of rows.
     strange : Tensor of shape (n, p) or None
         Components of rows that are not normal.
     generator : torch.Generator
     progress : Progress
     """
-    windows = Windows(stretches, settings.length, settings.stride)
-    probe = Windows([held_out], settings.length, 1).some(PROBES)
+    windows, probe = Windows(normal), Windows(held_out).some(PROBES)
     course = Course(settings, windows, generator, progress)
     game = Game(settings, probe.shape[2], generator, strange)
     report = {"gan": course.run(game.step, game.distance(probe), game.modules)}
@@ -229,8 +222,8 @@ class Course:
     ) -> dict[str, Any]:
         """Train until the held-out objective stops falling; see `train`."""
         return train(
-            self._windows.starts,
-            lambda starts: step(self._windows.at(starts)),
+            self._windows.places,
+            lambda places: step(self._windows.at(places)),
             objective,
             modules,
             self._schedule,

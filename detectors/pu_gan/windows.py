@@ -1,13 +1,14 @@
 """Rows as a recurrent network takes them: principal components, and windows of them in tiles."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from detectors.base import Matrix, Scores, State
+from detectors.histories import Places, laid_out
 from detectors.recurrent import Steps
 from detectors.state import array
 from detectors.tiles import ROWS
@@ -87,6 +88,41 @@ class Components:
         spread = array(state, "component_spread", None)
         axes = np.ascontiguousarray(array(state, "component_axes", spread.size, n_columns))
         return cls(array(state, "component_mean", n_columns), axes, spread)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequences:
+    """Rows, and which of them follow one another.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d)
+    windows : ndarray of shape (m, length)
+        Numbers of rows.
+    """
+
+    rows: Matrix
+    windows: Places
+
+    @classmethod
+    def of(cls, rows: Matrix, length: int, sources: Places | None = None) -> Self:
+        """Return rows with all windows of them, or with those within sources, one behind each row."""
+        if sources is not None:
+            return cls(rows, laid_out(sources, length - 1).windows(length - 1))
+        return cls(rows, np.arange(len(rows) - length + 1)[:, None] + np.arange(length))
+
+    def every(self, stride: int) -> Self:
+        """Return every so manieth window."""
+        return replace(self, windows=self.windows[::stride])
+
+    def beside(self, others: Self) -> Self:
+        """Return these and others; no window reaches from one to the other."""
+        windows = np.concatenate([self.windows, others.windows + len(self.rows)])
+        return replace(self, rows=np.concatenate([self.rows, others.rows]), windows=windows)
+
+    def made(self, rows: Matrix) -> Self:
+        """Return the same windows of what was made of the rows."""
+        return replace(self, rows=rows)
 
 
 def by_windows(points: Matrix, length: int, function: Callable[[Steps], Matrix], width: int) -> Matrix:

@@ -5,13 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detectors.base import Matrix, no_progress
-from detectors.errors import FitError, ParameterError
+from detectors.base import Matrix, Sources, no_progress
+from detectors.errors import FitError, ParameterError, ShapeError
+from detectors.histories import laid_out
+from detectors.inputs import Inputs
 from detectors.inversion import Descent
+from detectors.model import Training
 from detectors.pu_gan import PUGAN
 from detectors.pu_gan.bagging import Bagged, Bags, bagged, kept, share_of_normal
 from detectors.pu_gan.inversion import Amortised, Descended
-from detectors.pu_gan.windows import Components, by_windows, windows_of
+from detectors.pu_gan.windows import Components, Sequences, by_windows, windows_of
+from detectors.tiles import by_tiles
 
 torch = pytest.importorskip("torch", reason="networks are trained with torch: pip install 'weir[neural]'")
 
@@ -258,10 +262,18 @@ def test_the_penalty_reaches_the_weights_of_the_lstm() -> None:
 
 
 def test_windows_of_several_stretches_reach_over_no_gap() -> None:
-    stretches = [np.arange(7.0)[:, None], 100 + np.arange(3.0)[:, None], 200 + np.arange(5.0)[:, None]]
-    found = Windows(stretches, 4, 2)
+    stretches = [np.arange(7.0)[:, None], 100 + np.arange(5.0)[:, None]]
+    one, other = (Sequences.of(rows, 4).every(2) for rows in stretches)
+    found = Windows(one.beside(other))
 
-    assert found.at(found.starts)[:, :, 0].tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [200, 201, 202, 203]]
+    assert found.at(found.places)[:, :, 0].tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [100, 101, 102, 103]]
+
+
+def test_windows_within_sources_hold_rows_of_one_source() -> None:
+    """There is one behind each row; the first row of a source stands for those before it."""
+    found = Windows(Sequences.of(np.array([[0.0], [10.0], [1.0], [2.0]]), 3, np.array([4, 6, 4, 4])))
+
+    assert found.at(found.places)[:, :, 0].tolist() == [[0, 0, 0], [10, 10, 10], [0, 0, 1], [0, 1, 2]]
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 255, 259, 260, 700])
@@ -299,6 +311,7 @@ def test_fewer_rows_than_a_window_are_refused() -> None:
     [
         {"length": 0},
         {"inversion": "guess"},
+        {"history_of": "address"},
         {"output": "relu"},
         {"discriminator_share": 1.5},
         {"classifier": "svm"},
@@ -309,3 +322,86 @@ def test_fewer_rows_than_a_window_are_refused() -> None:
 def test_parameters_out_of_range_are_refused(parameters: dict[str, object]) -> None:
     with pytest.raises(ParameterError, match="expected"):
         PUGAN(**parameters)
+
+
+def in_turn(n: int, seed: int) -> tuple[Matrix, np.ndarray[Any, np.dtype[np.int64]]]:
+    """Return flows of forty sources in turn, by chance: each alone turns the circle of `waves`."""
+    rng = RNG(seed)
+    sources = rng.integers(0, 40, n)
+    rows = np.empty((n, 3))
+    for source in range(40):
+        rows[sources == source] = waves(int(np.sum(sources == source)), 1000 * seed + source)
+    return rows, sources
+
+
+def test_windows_of_a_source_tell_what_those_of_the_lane_hide() -> None:
+    """A jump to the other side of the circle is odd for its source alone; in the lane all flows jump."""
+    (normal, of_normal), (held_out, of_held_out) = in_turn(2000, 1), in_turn(500, 2)
+    later = waves(600, 7)
+    jumped = later.copy()
+    at = np.arange(20, 580, 20)
+    jumped[at, :2] *= -1.0
+
+    def found(history_of: str) -> float:
+        detector = PUGAN(**SMALL, history_of=history_of)
+        detector.fit(normal, held_out=held_out, sources=Sources(of_normal, of_held_out), rng=RNG(0))
+        plain, odd = detector.score(later), detector.score(jumped)
+        return float(np.mean(odd[at - LENGTH + 1][:, None] > plain))
+
+    by_source = found("source")
+    assert by_source > 0.8
+    assert by_source > found("lane") + 0.2
+
+
+def test_without_sources_all_rows_are_of_one() -> None:
+    rows, held_out = waves(300), waves(100, 1)
+    one = Sources(np.full(300, 3), np.full(100, 9))
+    told, silent = (
+        PUGAN(**{**SMALL, "epochs": 1}, history_of="source").fit(
+            rows, held_out=held_out, sources=sources, rng=RNG(0)
+        )
+        for sources in (one, None)
+    )
+
+    np.testing.assert_array_equal(told.score(rows), silent.score(rows))
+
+
+def test_halves_are_weighed_by_held_out_rows_behind_their_source() -> None:
+    """The mean loss is that of each held-out row alone behind its own history."""
+    held_out, sources = in_turn(300, 2)
+    detector = PUGAN(**{**SMALL, "epochs": 1}, history_of="source").fit(
+        held_out, held_out=held_out, sources=Sources(sources, sources), rng=RNG(0)
+    )
+    windows = laid_out(sources, LENGTH - 1).windows(LENGTH - 1)
+    model = detector._model
+    losses = [by_tiles(model.read(held_out[window]), model.loss, 1)[0, 0] for window in windows]
+
+    assert model.mixture.loss_mean == pytest.approx(np.mean(losses), rel=1e-12)
+
+
+def test_unlabelled_rows_are_learned_within_their_sources() -> None:
+    """What looks normal of them joins the windows, source by source."""
+    (normal, of_normal), (unlabelled, of_unlabelled) = in_turn(600, 1), in_turn(400, 3)
+    detector = PUGAN(**{**SMALL, "stride": 1, "epochs": 1}, history_of="source")
+    inputs = Inputs.of(normal, cap=10.0)
+    data = Training(
+        normal=normal,
+        held_out=normal,
+        rng=RNG(0),
+        unlabelled=unlabelled,
+        sources=Sources(of_normal, of_normal, of_unlabelled),
+    )
+    found, told = detector._reliable(inputs, data)
+    bags = Bags(n_bags=10, rows=10_000, classifier="tree")
+    given = (inputs.matrix(normal), inputs.matrix(normal), inputs.matrix(unlabelled))
+    said = bagged(*given, bags, RNG(0), no_progress)
+    sources = np.concatenate([of_normal, 100 + of_unlabelled[kept(said, share_of_normal(said))]])
+
+    assert len(found.windows) == len(found.rows) == 600 + told["bagging"]["kept"]
+    assert (sources[found.windows] == sources[found.windows[:, -1:]]).all()
+
+
+def test_sources_that_are_not_one_a_row_are_refused() -> None:
+    sources = Sources(np.zeros(300, np.int64), np.zeros(99, np.int64))
+    with pytest.raises(ShapeError, match=r"sources of held_out have shape \(99,\), expected \(100,\)"):
+        PUGAN(**SMALL).fit(waves(300), held_out=waves(100), sources=sources, rng=RNG(0))
