@@ -47,6 +47,7 @@ from pipeline.errors import BundleError, FeatureSetError
 from pipeline.features.base import FeatureSet
 from pipeline.features.feature_sets import feature_set
 from pipeline.features.normaliser import Normaliser, Rows
+from pipeline.history import source_numbers
 from pipeline.terms import named_terms
 
 FORMAT = 1
@@ -130,7 +131,8 @@ def write_bundle(
     if calibration_rows.num_rows != calibration.scores.size:
         found = f"{calibration_rows.num_rows} rows and {calibration.scores.size} scores"
         raise BundleError(f"{name}: calibration has {found}, expected the rows that were scored")
-    terms = named_terms(detector, normaliser, normaliser.matrix(calibration_rows))
+    sample = normaliser.matrix(calibration_rows)
+    terms = named_terms(detector, normaliser, sample, source_numbers(calibration_rows))
     manifest = plain(
         {
             "format": FORMAT,

@@ -12,7 +12,7 @@ import pyarrow as pa
 from detectors.base import Matrix, Scores
 from pipeline.bundle import Bundle
 from pipeline.features.base import CARRIED
-from pipeline.history import Window
+from pipeline.history import Depth, Past, Window
 from pipeline.panel import Panel
 from pipeline.reasons import reasons_of
 from pipeline.told import Told
@@ -26,16 +26,16 @@ HISTOGRAM_BINS = 10
 class Judgement:
     """What one model says of n rows."""
 
-    window: Window  # the rows, normalised, behind those that the detector looks back on
+    window: Window  # the rows, normalised, with those that the detector looks back on
     scores: Scores  # (n,)
     p_values: Scores  # (n,), in (0, 1]
     watched: npt.NDArray[np.int64]  # (n,), index of the watched feature that moved and decided, or -1
 
 
-def judge_rows(bundle: Bundle, features: pa.RecordBatch, before: pa.RecordBatch | None = None) -> Judgement:
+def judge_rows(bundle: Bundle, features: pa.RecordBatch, before: Past | None = None) -> Judgement:
     """Score features with one bundle and calibrate the scores.
 
-    `before` are the features of the rows before these, for detectors that look back.
+    `before` is what the lane has kept of the rows before these, for detectors that look back.
 
     A column that was constant in training is not in the model, but watched: where it moves, the
     p-value is at most the one that this alone earns among the calibration rows.
@@ -80,8 +80,8 @@ class Judge:
         self.panel = panel
         self._first = first
         self._bucket_s = bucket_s
-        self.history = max(bundle.detector.history for bundle in panel.members)
-        """How many rows of a lane the panel looks back on."""
+        self.depth = Depth.of(bundle.detector for bundle in panel.members)
+        """How far the panel looks back."""
 
     def nothing_told(self) -> Told | None:
         """Return what a lane has told at its beginning; None where every flagged row is explained."""
@@ -94,7 +94,7 @@ class Judge:
         features: pa.RecordBatch,
         clock_us: int,
         told: Told | None = None,
-        before: pa.RecordBatch | None = None,
+        before: Past | None = None,
     ) -> Verdict:
         """Return the verdict on the rows of one message.
 
@@ -107,8 +107,8 @@ class Judge:
         told : Told, optional
             What the lane has told before, nothing where left out: rows that grouping does not publish
             behind it are not explained.
-        before : RecordBatch, optional
-            The lane's last rows before these, `history` of them or all that there were.
+        before : Past, optional
+            What the lane has kept of the rows before these, by `depth`; nothing at its beginning.
         """
         told = told or self.nothing_told()
         judgements = [judge_rows(bundle, features, before) for bundle in self.panel.members]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from detectors.base import Detector, Matrix, Term
 from pipeline.features.normaliser import MatrixColumn, Normaliser
-from pipeline.history import Window, behind
+from pipeline.history import Rows, Window
 
 SAMPLE_ROWS = 500
 """Rows from which loadings are taken: their standard errors are about 3 %."""
@@ -43,7 +43,9 @@ class NamedTerm:
         return {"kind": self.term.kind, "id": self.term.id, "about": self.about, "loadings": loadings}
 
 
-def named_terms(detector: Detector, normaliser: Normaliser, sample: Matrix) -> tuple[NamedTerm, ...]:
+def named_terms(
+    detector: Detector, normaliser: Normaliser, sample: Matrix, sources: Rows | None = None
+) -> tuple[NamedTerm, ...]:
     """Return what each part of a detector's score is about.
 
     A term of one column (residual, node, feature) concerns whom that column's feature concerns; a
@@ -57,9 +59,11 @@ def named_terms(detector: Detector, normaliser: Normaliser, sample: Matrix) -> t
         The one that `detector` was fitted behind.
     sample : ndarray of shape (n, d)
         Held-out normal rows; at most `SAMPLE_ROWS` of them, evenly spaced, are used.
+    sources : ndarray of shape (n,), optional
+        Of each row, see `source_numbers`; left out, all rows are of one source.
     """
     about = {feature.name: feature.about for feature in normaliser.inputs}
-    loadings = _loadings(detector, sample)
+    loadings = _loadings(detector, sample, sources)
     named = []
     for term, values in zip(detector.labels, loadings, strict=True):
         own = own_column(term, normaliser.columns)
@@ -95,9 +99,9 @@ def renamed(term: Term, columns: Sequence[MatrixColumn]) -> Term:
     return term if own is None else replace(term, id=own.label)
 
 
-def _loadings(detector: Detector, sample: Matrix) -> npt.NDArray[np.float64]:
+def _loadings(detector: Detector, sample: Matrix, sources: Rows | None) -> npt.NDArray[np.float64]:
     """Return the spread of each column's contribution to each term, (k, d), with its sign."""
-    window = Window(detector, behind(sample[:0], sample, detector.history))
+    window = Window.of_matrix(detector, sample, sources)
     rows = np.arange(0, len(sample), max(1, len(sample) // SAMPLE_ROWS))[:SAMPLE_ROWS]
     x, contributions = sample[rows], window.explain(rows).contributions
     centred = contributions - contributions.mean(axis=0)

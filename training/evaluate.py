@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.bundle import Bundle
+from pipeline.history import Depth, Past
 from pipeline.judge import judge_rows
 from training.datasets import Dataset
 from training.errors import TrainingError
@@ -55,12 +56,14 @@ def evaluate(bundle: Bundle, dataset: Dataset, rows: Rows, *, alphas: Sequence[f
             f"{dataset.name} has {dataset.feature_set.id}; take a model trained on such records"
         )
     scores, p_values = np.empty(rows.size), np.empty(rows.size)
-    history = bundle.detector.history
+    depth = Depth.of([bundle.detector])
+    past: Past | None = None
     for start in range(0, rows.size, ROWS_PER_STEP):
         step = slice(start, start + ROWS_PER_STEP)
-        before = dataset.take(rows[max(0, start - history) : start]) if history and start else None
-        judged = judge_rows(bundle, dataset.take(rows[step]), before)
+        features = dataset.take(rows[step])
+        judged = judge_rows(bundle, features, past)
         scores[step], p_values[step] = judged.scores, judged.p_values
+        past = depth.past(past, features)
     kinds = dataset.labels[rows]
     return Evaluation(
         flow_ids=dataset.features.column("flow_id").take(pa.array(rows)),

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from detectors import registry
-from detectors.base import Detector, Matrix, Progress, no_progress
+from detectors.base import Detector, Matrix, Progress, Sources, no_progress
 from detectors.calibration import Calibration
 from pipeline.bundle import Bundle, write_bundle
 from pipeline.features.normaliser import Normaliser
-from pipeline.history import Window
+from pipeline.history import Window, source_numbers, source_runs
 from pipeline.terms import named_terms
 from training.datasets import Dataset
 from training.evaluate import evaluate
@@ -98,6 +98,7 @@ def fit(
         anomalies=matrix(split.anomalies),
         unlabelled=matrix(split.unlabelled),
         progress=progress,
+        **_sources(detector, dataset, normal=rows, held_out=split.val, unlabelled=split.unlabelled),
     )
     fit_s = time.monotonic() - started
     progress("calibrate", 0.0)
@@ -112,6 +113,14 @@ def fit(
         n_fit=rows.size,
         fit_s=fit_s,
     )
+
+
+def _sources(detector: Detector, dataset: Dataset, **parts: Rows) -> dict[str, Any]:
+    """Return what `fit` is told of sources: nothing where the detector does not ask for them."""
+    if detector.history_of != "source":
+        return {}
+    numbers = {part: source_runs(dataset.take(rows)) for part, rows in parts.items()}
+    return {"sources": Sources(**numbers)}
 
 
 def capped(rows: Rows, plan: Plan, *, together: bool = False) -> Rows:
@@ -172,8 +181,10 @@ def train_model(
         found = evaluate(bundle, dataset, fitted.split.test, alphas=alphas)
     progress("judge the test part", 1.0)
     beside = _beside(fitted, dataset, progress) if baselines else {}
-    sample = fitted.normaliser.matrix(dataset.take(fitted.split.cal))
-    terms = named_terms(fitted.detector, fitted.normaliser, sample)
+    sample = dataset.take(fitted.split.cal)
+    terms = named_terms(
+        fitted.detector, fitted.normaliser, fitted.normaliser.matrix(sample), source_numbers(sample)
+    )
     written = write(
         fitted,
         dataset,

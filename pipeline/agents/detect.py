@@ -19,7 +19,7 @@ from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.agents.packing import packed
 from pipeline.errors import FeatureSetError, JournalError
 from pipeline.features.base import FeatureSet
-from pipeline.history import last_rows
+from pipeline.history import Past
 from pipeline.judge import Judge, Verdict
 from pipeline.messages import DetectionsHeaders, FeaturesHeaders
 from pipeline.told import Told
@@ -56,8 +56,8 @@ class Ruling:
 class DetectLane:
     """The verdicts of one lane.
 
-    Its state is how far it has come, which groups it has explained, and the rows that its panel looks
-    back on: the last ones that have had a verdict.
+    Its state is how far it has come, which groups it has explained, and the rows that its panel may look
+    back on: of those that have had a verdict the last ones, of the lane or of each source.
 
     A features message is answered once for each flows offset; repeats of a dead worker or a zombie
     are skipped.
@@ -71,14 +71,14 @@ class DetectLane:
         done: int,
         answered: int,
         told: Told | None = None,
-        last: pa.RecordBatch | None = None,
+        past: Past | None = None,
     ) -> None:
         self.done = done
         self._role = role
         self._partition = partition
         self._answered = answered  # greatest flows offset that has its verdict
         self._told = told or role.judge.nothing_told()
-        self._last = last
+        self._past = past
 
     def warm(self, message: Message) -> None:
         """Do nothing: all that a verdict depends on beside its message is read when the lane is restored."""
@@ -102,7 +102,7 @@ class DetectLane:
         self._role.agree(headers)
         try:
             rows = decode(message.value) if headers.rows else self._role.no_rows
-            ruling = self._role.rule(rows, headers, self._told, self._last)
+            ruling = self._role.rule(rows, headers, self._told, self._past)
         except RecordError as error:
             return self._refuse(message, headers, error.reason, error.detail)
         except MACHINE_FAULTS:
@@ -110,7 +110,7 @@ class DetectLane:
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             return self._refuse(message, headers, "failed", f"{type(error).__name__}: {error}")
         self._answered, self._told = headers.flows_offset, ruling.told
-        self._last = last_rows(self._last, rows, self._role.judge.history)
+        self._past = self._role.judge.depth.past(self._past, rows)
         return Step(outs=(self._out(message, headers, ruling),), tally=ruling.tally(headers))
 
     def refuse(self, message: Message, reason: str, detail: str) -> Step:
@@ -168,7 +168,7 @@ class DetectRole:
         rows: pa.RecordBatch,
         headers: FeaturesHeaders,
         told: Told | None,
-        before: pa.RecordBatch | None = None,
+        before: Past | None = None,
     ) -> Ruling:
         """Return the verdict on the features of one message, behind what the lane has told and held.
 
@@ -257,28 +257,34 @@ class DetectRole:
         is_gap = done + 1 < begin and done != NO_FEATURES
         incidents = (lost(self.input_topic, partition, done + 1, begin),) if is_gap else ()
         told = self.told(reader, partition)
-        last = self._last(reader, partition)
-        lane = DetectLane(self, partition, done=done, answered=journal.flows_offset, told=told, last=last)
+        past = self._past(reader, partition)
+        lane = DetectLane(self, partition, done=done, answered=journal.flows_offset, told=told, past=past)
         return Restored(lane=lane, start=max(begin, done + 1), incidents=incidents)
 
     def told(self, reader: KafkaReader, partition: int) -> Told | None:
         """Return what the verdicts of a lane have told in the bucket that is open."""
         return told_so_far(reader, self.output_topic, partition, self.judge.nothing_told())
 
-    def _last(self, reader: KafkaReader, partition: int) -> pa.RecordBatch | None:
-        """Return the last rows of a lane that have had a verdict, as many as the panel looks back on."""
-        missing, offsets = self.judge.history, list[int]()
+    def _past(self, reader: KafkaReader, partition: int) -> Past | None:
+        """Return what a lane keeps of its rows that have had a verdict, for its panel to look back on."""
+        missing, offsets = self.judge.depth.rows, list[int]()
         for entry in self._newest_answers(reader, partition):
             if missing <= 0:
                 break
             if entry.rows and entry.input_offset != NO_FEATURES:
                 offsets.append(entry.input_offset)
                 missing -= entry.rows
-        last: pa.RecordBatch | None = None
-        for offset in reversed(offsets):
-            for message in reader.read_range(self.input_topic, partition, offset, offset + 1):
-                last = last_rows(last, decode(message.value), self.judge.history)
-        return last
+        if not offsets:
+            return None
+        found = self._bodies(reader, partition, offsets)
+        rows = [decode(found[offset]) for offset in reversed(offsets) if offset in found]
+        return self.judge.depth.past(None, pa.concat_batches(rows)) if rows else None
+
+    def _bodies(self, reader: KafkaReader, partition: int, offsets: Sequence[int]) -> dict[int, bytes]:
+        """Return the features messages at some offsets, read at one go; what has left the log is left out."""
+        wanted = set(offsets)
+        messages = reader.read_range(self.input_topic, partition, min(wanted), max(wanted) + 1)
+        return {message.offset: message.value or b"" for message in messages if message.offset in wanted}
 
     def _newest_answers(self, reader: KafkaReader, partition: int) -> Iterator[DetectionsHeaders]:
         """Yield the answers of a lane's journal, the newest first, without repeats of dead workers."""

@@ -51,9 +51,9 @@ def _inline(features: FeaturesRole, detect: DetectRole) -> InlineRole:
             f"features.feature_set is {mine}, the models of panel {detect.card['name']} were trained on "
             f"{models}; set features.feature_set, or train again"
         )
-    if detect.judge.history:
+    if detect.judge.depth.rows:
         raise PipelineError(
-            f"panel {detect.card['name']} looks back on {detect.judge.history} rows, which features.inline "
+            f"panel {detect.card['name']} looks back on {detect.judge.depth}, which features.inline "
             "cannot restore after a restart; set features.inline to false"
         )
     return InlineRole(features, detect)

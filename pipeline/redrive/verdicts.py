@@ -75,9 +75,9 @@ class Verdicts:
                 f"its features are of set {headers.feature_set}, but the models of panel "
                 f"{self._settings.panel.name} were trained on {self._judge.panel.feature_set_id}"
             )
-        if self._judge.history:
+        if self._judge.depth.rows:
             raise NotPossibleError(
-                f"the panel looks back on {self._judge.history} rows: alone it would get another verdict"
+                f"the panel looks back on {self._judge.depth}: alone it would get another verdict"
             )
         self._check_poison(letter, message)
         try:

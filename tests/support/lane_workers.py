@@ -9,7 +9,7 @@ from conn_flows import conn_rows
 from memory_log import MemoryLog, durable
 
 from connectors.topics import Topics
-from detectors.base import Detector
+from detectors.base import Detector, Sources
 from detectors.calibration import Calibration
 from pipeline.agents.attempts import Attempts
 from pipeline.agents.carrier import Carrier
@@ -19,7 +19,7 @@ from pipeline.bundle import Bundle, write_bundle
 from pipeline.features.feature_sets import feature_set
 from pipeline.features.lane import offline_features
 from pipeline.features.normaliser import Normaliser
-from pipeline.history import Window
+from pipeline.history import Window, source_runs
 from pipeline.metrics import Metrics
 
 TOPICS = Topics("t")
@@ -84,8 +84,11 @@ def conn_bundle(folder: Path, name: str, detector: Detector, *, n: int = 600) ->
         CONN_SET, features.slice(0, half), kinds=detector.columns, scaling=detector.scaling
     )
     x = normaliser.matrix(features)
-    detector.fit(x[:half], held_out=x[half:], rng=np.random.default_rng(0))
     held_out = features.slice(half)
+    told = {}
+    if detector.history_of == "source":
+        told["sources"] = Sources(source_runs(features.slice(0, half)), source_runs(held_out))
+    detector.fit(x[:half], held_out=x[half:], rng=np.random.default_rng(0), **told)
     return write_bundle(
         folder,
         name,

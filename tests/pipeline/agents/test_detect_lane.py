@@ -1,5 +1,6 @@
 """The detect stage: one verdict a flows message, whatever happens to a worker, and a panel's beginning."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ from memory_log import MemoryLog
 from connectors.dead_letters import DeadLetter
 from detectors.pu_gan import PUGAN
 from detectors.robust_z import RobustZScore
+from pipeline import history
 from pipeline.agents.detect import DetectRole
 from pipeline.agents.features import FeaturesRole
 from pipeline.agents.roles import _inline
 from pipeline.errors import FeatureSetError, PipelineError
 from pipeline.features.lane import offline_features
-from pipeline.history import last_rows
+from pipeline.history import Past
 from pipeline.judge import Judge
 from pipeline.messages import DetectionsHeaders, FeaturesHeaders
 from pipeline.panel import Panel
@@ -28,21 +30,30 @@ FEATURES_ROLE = FeaturesRole(CONN_SET, TOPICS, max_rows=1000)
 FEATURES = FEATURES_ROLE.output_topic
 
 
+N_HOSTS = 6  # that send in these flows
+
 DETECTORS = {
     "row by row": RobustZScore,
     # A window of one and a half messages.
     "sequence": lambda: PUGAN(length=31, hidden=4, latent=2, components=4, epochs=1),
+    # Of a source there are three or four flows in a message.
+    "sequence of a source": lambda: PUGAN(
+        length=6, history_of="source", hidden=4, latent=2, components=4, epochs=1
+    ),
 }
 
 
 @pytest.fixture(scope="module", params=sorted(DETECTORS))
-def judge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    """Return a panel that judges each row alone, and one that looks back on thirty rows."""
-    if request.param == "sequence":
+def judge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
+    """Return a panel that judges each row alone, and some that look back: on the lane, on each source."""
+    if "sequence" in request.param:
         pytest.importorskip("torch", reason="networks are trained with torch: pip install 'weir[neural]'")
     detector = DETECTORS[request.param]()
-    bundle = conn_bundle(tmp_path_factory.mktemp("models"), "small", detector)
-    return Judge(Panel(name="main", alpha=0.2, bundles=(bundle,)), first=1, bucket_s=60.0)
+    with pytest.MonkeyPatch.context() as patch:
+        # Some rows of a source are further away than that.
+        patch.setattr(history, "REACH", 45)
+        bundle = conn_bundle(tmp_path_factory.mktemp("models"), "small", detector)
+        yield Judge(Panel(name="main", alpha=0.2, bundles=(bundle,)), first=1, bucket_s=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -221,19 +232,21 @@ def test_cuts_of_messages_do_not_change_what_a_panel_looks_back_on(judge: Judge,
     (rows,) = offline_features(CONN_SET, [conn_rows(120)]).features.combine_chunks().to_batches()
     whole = judge.judge(rows, 0).p_values
     for size in (1, 7, 60):
-        last, found = None, []
+        past: Past | None = None
+        found = []
         for start in range(0, 120, size):
             part = rows.slice(start, size)
-            found.append(judge.judge(part, 0, before=last).p_values)
-            last = last_rows(last, part, judge.history)
-        assert last is None or last.num_rows == judge.history
+            found.append(judge.judge(part, 0, before=past).p_values)
+            past = judge.depth.past(past, part)
+        assert (past.rows.num_rows if past else 0) <= judge.depth.lane + N_HOSTS * judge.depth.source
         np.testing.assert_array_equal(np.concatenate(found), whole)
 
 
 def test_a_panel_that_looks_back_cannot_be_inline(judge: Judge) -> None:
     """After a restart the features before could not be made again."""
-    if judge.history:
-        with pytest.raises(PipelineError, match=r"looks back on 30 rows.*set features\.inline to false"):
+    if judge.depth.rows:
+        told = rf"looks back on {judge.depth}, .*set features\.inline to false"
+        with pytest.raises(PipelineError, match=told):
             _inline(FEATURES_ROLE, DetectRole(CONN_SET, judge, TOPICS))
     else:
         assert _inline(FEATURES_ROLE, DetectRole(CONN_SET, judge, TOPICS))
