@@ -56,7 +56,7 @@ class ALAD(Bidirectional):
     scaled : bool
         Whether the score is counted in its mean over held-out rows.
     learning_rate : float
-        Of Adam (beta1 0.5), for all networks. Stable: a hundred times the paper's, whose 400,000
+        Of Adam (beta1 0.5), for all networks. Stable: three hundred times the paper's, whose 400,000
         steps become some ten thousand larger ones, which spectral norms and the cycle term bear.
     decay : float
         Of the moving averages of the weights; the averages score. Stable: over a hundred steps, as
@@ -86,7 +86,7 @@ class ALAD(Bidirectional):
             "spectral": True,
             "cycle": 10.0,
             "scaled": True,
-            "learning_rate": 1e-3,
+            "learning_rate": 3e-3,
             "decay": 0.99,
             "batch": 256,
             "epochs": 40,

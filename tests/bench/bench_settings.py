@@ -53,7 +53,7 @@ CANDIDATES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"cap": 10.0},
     ],
     "egbad": [{}, {"learning_rate": 3e-4}, {"learning_rate": 3e-3}],
-    "alad": [{}, {"learning_rate": 3e-4}, {"learning_rate": 3e-3}],
+    "alad": [{}, {"learning_rate": 3e-4}, {"learning_rate": 1e-3}],
 }
 
 
