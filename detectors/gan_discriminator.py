@@ -65,9 +65,10 @@ class GanDiscriminator(ModelDetector):
     corrupted : bool
         Whether normal rows with replaced columns are shown as not real.
     shuffled : float
-        Share of these rows whose new values are those of other rows; the rest are any values of the column,
-        each as likely as any other, or uniform. None by default: rows that are rare but in order, as most
-        of a flood's are, are rarer still among shuffled rows, and would pass for real.
+        Share of these rows whose new values are those of other rows, by which dependencies are learned; the
+        rest are any values of the column, each as likely as any other, or uniform. With 1 alone, rows that
+        are rare but in order, as most of a flood's are, are rarer still among shuffled rows, and pass for
+        real.
     more_epochs, more_patience : int
         The same for the discriminator alone; 0 epochs: it is used as the game has left it.
     made : float
@@ -95,7 +96,7 @@ class GanDiscriminator(ModelDetector):
     epochs: int = BY_VARIANT
     patience: int = BY_VARIANT
     corrupted: bool = BY_VARIANT
-    shuffled: float = 0.0
+    shuffled: float = 0.5
     more_epochs: int = BY_VARIANT
     more_patience: int = 5
     made: float = 0.0

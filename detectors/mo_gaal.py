@@ -97,7 +97,7 @@ class ManyGenerators(ModelDetector):
     target_rows: int | None = BY_VARIANT
     batch: int = 500
     least_steps: int = BY_VARIANT
-    cap: float = 0.5
+    cap: float = 2.0
 
     name = "mo_gaal"
     columns = frozenset({"numeric", "binary", "categorical"})
