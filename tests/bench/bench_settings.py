@@ -42,7 +42,7 @@ CANDIDATES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {},
         *({"nu": nu, "gamma": gamma} for gamma in ("median", "local") for nu in (0.01, 0.05, 0.1, 0.2)),
     ],
-    "dte_nn": [{}, {"epochs": 5}, {"epochs": 40, "patience": 10}],
+    "dte_nn": [{}, {"epochs": 5}],
     "mo_gaal": [{}, {"spectral": True}, {"corrupted": False}, {"cap": 0.1}, {"cap": 0.5}],
     "gan_discriminator": [
         {},
