@@ -101,7 +101,7 @@ def _anchors(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("example", sorted((ROOT / "docs" / "examples").glob("*.yaml")), ids=lambda p: p.name)
 def test_examples_are_good_settings(example: Path) -> None:
-    """`weir lint` finds nothing in the settings files of the walk-through; a panel's own holds one section."""
+    """`weir lint` finds nothing in those of the walk-through; a panel's own holds one section."""
     is_panel = example.stem.endswith("-panel")
     settings = {"panel": yaml.safe_load(example.read_text(encoding="utf-8"))} if is_panel else example
     assert lint(settings) == []
