@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conn_flows import FLUSH, conn_rows, flows_message
 from hypothesis import given
@@ -13,6 +14,7 @@ from lane_workers import CONN_SET, TOPICS, LaneWorker, conn_bundle
 from memory_log import MemoryLog
 
 from connectors.dead_letters import DeadLetter
+from connectors.wire import decode
 from detectors.pu_gan import PUGAN
 from detectors.robust_z import RobustZScore
 from pipeline import history
@@ -240,6 +242,26 @@ def test_cuts_of_messages_do_not_change_what_a_panel_looks_back_on(judge: Judge,
             past = judge.depth.past(past, part)
         assert (past.rows.num_rows if past else 0) <= judge.depth.lane + N_HOSTS * judge.depth.source
         np.testing.assert_array_equal(np.concatenate(found), whole)
+
+
+def test_a_restored_lane_looks_back_on_the_same_rows(
+    features: MemoryLog, role: DetectRole, tmp_path: Path
+) -> None:
+    """Wherever it goes on, and although a dead worker's message is in the log twice."""
+    messages = features.messages(FEATURES)
+    depth = role.judge.depth
+    for end in (3, 5, 9, 12, 16):
+        log = copied(features, [0, 1, 0, *range(2, end), end - 1])
+        assert LaneWorker(role, log, tmp_path).run()
+        restored = role.restore(log, 0, 0).lane._past
+        rows = [decode(m.value) for m in messages[:end] if FeaturesHeaders.from_kafka(m.headers).rows]
+        expected = depth.past(None, pa.concat_batches(rows))
+        if expected is None:
+            assert restored is None
+        else:
+            assert restored is not None
+            assert expected.rows.equals(restored.rows)
+            np.testing.assert_array_equal(expected.ages, restored.ages)
 
 
 def test_a_panel_that_looks_back_cannot_be_inline(judge: Judge) -> None:
