@@ -10,7 +10,7 @@ from detectors.model import Training
 from detectors.pu_gan import PUGAN
 from pipeline import history
 from pipeline.bundle import Bundle
-from pipeline.history import Past, source_numbers
+from pipeline.history import Past, Window, source_numbers
 from pipeline.judge import Judge
 from pipeline.panel import Panel
 from training import evaluate as evaluation
@@ -88,6 +88,16 @@ def test_each_row_is_scored_behind_its_source(flows: Dataset, bundle: Bundle) ->
     for row in range(0, rows.size, 29):
         window = bundle.normaliser.matrix(flows.take(behind(flows, rows, row, SMALL["length"])))
         assert bundle.detector.score(window).tolist() == [found[row]]
+
+
+def test_chosen_rows_are_explained_behind_their_source(flows: Dataset, bundle: Bundle) -> None:
+    """Their terms, and those of the explanation, add up to the scores that they have among all."""
+    window = Window.of(bundle.detector, bundle.normaliser, flows.take(np.arange(900, 1500)))
+    rows = np.array([3, 250, 251, 599])
+    terms = window.terms(rows)
+
+    np.testing.assert_array_equal(terms, window.explain(rows).terms)
+    np.testing.assert_allclose(terms.sum(axis=1), window.scores[rows], rtol=1e-12)
 
 
 def test_the_calibration_is_by_source(flows: Dataset, fitted: Fitted) -> None:
