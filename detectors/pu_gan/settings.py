@@ -15,7 +15,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         "output": "linear",
         "residuals": "whitened",
         "scaled": True,
-        "discriminator_share": 0.5,
+        "discriminator_share": 0.1,
         "start": "encoder",
         "steps": 50,
         "step_size": 0.05,

@@ -15,7 +15,7 @@ from rig import Report, Table, arguments
 
 from connectors.sources import DATA_VARIABLE
 from detectors import registry
-from detectors.base import Matrix
+from detectors.base import Detector, Matrix, Scores
 from pipeline.features.normaliser import Normaliser
 from training.datasets import load_dataset
 from training.metrics import roc_auc
@@ -53,6 +53,7 @@ CANDIDATES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"cap": 1.0},
         {"cap": 10.0},
     ],
+    "pu_gan": [{}, *({"discriminator_share": share} for share in (0.2, 0.5, 0.8))],
     "egbad": [{}, {"learning_rate": 3e-4}, {"learning_rate": 3e-3}],
     "alad": [{}, {"learning_rate": 3e-4}, {"learning_rate": 1e-3}],
 }
@@ -105,15 +106,22 @@ def trial(rows: Matrix, novel: np.ndarray, run: int) -> Trial:
     return Trial(fit=fit, held_out=held_out, normal=normal, anomalies=kinds)
 
 
+def scores(detector: Detector, rows: Matrix, before: Matrix) -> Scores:
+    """Return the score of each row, behind normal ones where a detector looks back."""
+    length = detector.history + 1
+    windows = np.concatenate([np.tile(before[: length - 1], (len(rows), 1, 1)), rows[:, None, :]], axis=1)
+    return detector.score(windows.reshape(-1, rows.shape[1]))[::length]
+
+
 def figures(name: str, parameters: Mapping[str, Any], trials: Sequence[Trial]) -> list[float]:
     """Return the ROC-AUC of each kind, the mean over the trials."""
     found = []
     for run, one in enumerate(trials):
         detector = registry.create(name, parameters)
         detector.fit(one.fit, held_out=one.held_out, rng=np.random.default_rng(run))
-        usual = detector.score(one.normal)
+        usual = scores(detector, one.normal, one.held_out)
         for rows in one.anomalies.values():
-            odd = detector.score(rows)
+            odd = scores(detector, rows, one.held_out)
             is_odd = np.repeat([False, True], [usual.size, odd.size])
             found.append(roc_auc(is_odd, np.concatenate([usual, odd])))
     return [float(value) for value in np.reshape(found, (len(trials), -1)).mean(axis=0)]
