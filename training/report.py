@@ -32,10 +32,10 @@ as many as normal rows, of the kinds that the training part (or the earlier half
 hold; or half of the normal rows as unlabelled ones, with a tenth of attacks among them.
 
 Parameters are the defaults, the same on all datasets. Those of hbos, ocsvm, dte_nn, mo_gaal,
-gan_discriminator, egbad and alad that seemed to matter were compared on anomalies planted among normal
-training rows ([table](performance.md#settings-chosen-without-labels)), and what that did not confirm was
-changed. Before, some of them, and pu_gan's, had been tried with figures on NSL-KDD's test part in sight:
-where they stayed, its figures flatter them to that extent.
+gan_discriminator, pu_gan, egbad and alad that seemed to matter were compared on anomalies planted among
+normal training rows ([table](performance.md#settings-chosen-without-labels)), and what that did not confirm
+was changed. Before, some of them, and others of pu_gan, had been tried with figures on NSL-KDD's test part
+in sight: where they stayed, its figures flatter them to that extent.
 
 *Average precision at {COMMON_PREVALENCE:.0%} attacks* weighs the rows as if so many were attacks, so that
 datasets can be compared; it is nearer to live traffic than the share that the dataset happens to have.
