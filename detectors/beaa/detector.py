@@ -19,9 +19,10 @@ class BEAA(Plan, ModelDetector):
     row is anomalous if its noise is unusual, or if G cannot rebuild it from that noise.
 
     `selection="truncation"` is the paper's Algorithm 2. It is unstable, as the paper says: keeping
-    the rows that D likes best shrinks G towards the mode of D. `selection="importance"`, the
-    default, weighs rows by p_D / p_G, starts from the data, stops by held-out normal rows and lets
-    an ensemble vote.
+    the rows that D likes best shrinks G towards the mode of D, where every column depends on all
+    others and PC tests ever more subsets of them (64 columns: more than ten minutes). The default,
+    `selection="importance"`, weighs rows by p_D / p_G, starts from the data, stops by held-out
+    normal rows and lets an ensemble vote.
 
     An ensemble's squared norms are the means of its members'. The first member, which has seen all
     normal rows, is published: directions, deviations and contributions are its own, and the terms
