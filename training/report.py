@@ -45,7 +45,12 @@ datasets can be compared; it is nearer to live traffic than the share that the d
 
 
 def markdown(
-    runs: Sequence[Run], datasets: Sequence[Dataset], outliers: Sequence[OutlierSet] = (), *, seeds: int
+    runs: Sequence[Run],
+    datasets: Sequence[Dataset],
+    outliers: Sequence[OutlierSet] = (),
+    *,
+    seeds: int,
+    plotted: str = "",
 ) -> str:
     """Return the page: protocol and table of each dataset, and the environment.
 
@@ -59,11 +64,15 @@ def markdown(
         The outlier sets of the runs.
     seeds : int
         Number of seeds, for the command that makes the page again.
+    plotted : str
+        Name of the picture beside the page, if there is one.
     """
+    command = COMMAND.format(seeds=seeds) + (" --plot" if plotted else "")
     blocks = [
         "# Detection quality",
-        f"Written by `{COMMAND.format(seeds=seeds)}`; do not edit.",
+        f"Written by `{command}`; do not edit.",
         READING,
+        *([f"![ROC-AUC of every run]({plotted})"] if plotted else []),
         *(_section([run for run in runs if run.dataset == dataset.name], dataset) for dataset in datasets),
         *_outlier_sets(runs, outliers),
         "## Detectors",
@@ -198,6 +207,6 @@ def picture(runs: Sequence[Run], path: Path) -> None:
         axes.set(title=name, xlabel="ROC-AUC")
         axes.locator_params(axis="x", nbins=4)
         axes.set_yticks(range(len(labels)), labels if place == 0 else [""] * len(labels))
-        axes.grid(visible=True, axis="x", alpha=0.3)
-        axes.invert_yaxis()
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.grid(visible=True, alpha=0.3)
     drawing.savefig(path, dpi=110)

@@ -29,7 +29,7 @@ def cache_file() -> Path:
     "--data", type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of the datasets; default: the environment variable WEIR_DATA.",
 )  # fmt: skip
-@click.option("--plot", is_flag=True, help="Also write figures.png.")
+@click.option("--plot", is_flag=True, help="Also write figures.png, shown on the page.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where finished runs are kept.")
 def figures(*, seeds: int, out: Path, data: Path | None, plot: bool, cache: Path | None) -> None:
     """Compare all detectors on NSL-KDD, UNSW-NB15 and five outlier sets, and write docs/figures.md.
@@ -52,8 +52,9 @@ def figures(*, seeds: int, out: Path, data: Path | None, plot: bool, cache: Path
         ]
         runs = comparison.compare(targets, seeds=seeds, cache=comparison.Cache(kept), progress=progress)
     out.mkdir(parents=True, exist_ok=True)
-    page = report.markdown(runs, datasets, outliers, seeds=seeds)
+    picture = "figures.png" if plot else ""
+    page = report.markdown(runs, datasets, outliers, seeds=seeds, plotted=picture)
     (out / "figures.md").write_text(page, encoding="utf-8")
     if plot:
-        report.picture(runs, out / "figures.png")
+        report.picture(runs, out / picture)
     click.echo(f"{len(runs)} runs in {out / 'figures.md'}; kept in {kept}")
