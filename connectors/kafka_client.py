@@ -8,12 +8,34 @@ from typing import Any
 import kafka.errors
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.net.compat import KafkaNetClient
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from connectors.errors import BrokerError, RefusedError
 from connectors.kafka_settings import KafkaSettings
 
 # Its warnings are repeated in our errors; without a handler Python prints them on stderr.
 logging.getLogger("kafka").addHandler(logging.NullHandler())
+
+Receive = Callable[[Any], tuple[bytes, Exception | None]]
+"""Of a transport of kafka-python: all bytes that there are, and why there will be no more."""
+
+
+def _data_first(receive: Receive) -> Receive:
+    """Return what hands on the last bytes of a connection before its end, which the next call meets again.
+
+    kafka-python 3.0 drops bytes that arrive together with the end: on a busy machine that is the answer
+    to a refused login, which then looks like a broker that is away, and is tried again for ever.
+    """
+
+    def received(transport: Any) -> tuple[bytes, Exception | None]:
+        data, error = receive(transport)
+        return data, None if data else error
+
+    return received
+
+
+for _transport in (KafkaTCPTransport, KafkaSSLTransport):
+    _transport._sock_recv = _data_first(_transport._sock_recv)  # noqa: SLF001 - there is no hook
 
 _ADVICE: dict[type[Exception], str] = {
     kafka.errors.UnknownTopicOrPartitionError: "the topic does not exist; create the topics first",
