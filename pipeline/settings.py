@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from pydantic import ValidationError as PydanticError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from connectors.checked_yaml import mistakes
 from connectors.kafka_settings import KafkaSettings
 from pipeline import settings_layers
 from pipeline.errors import SettingsError
@@ -376,7 +377,7 @@ def _validated(values: dict[Any, Any]) -> tuple[Settings | None, list[tuple[tupl
         # A section whose settings are all commented out reads as None; a key may be no text at all.
         settings = Settings.model_validate({str(k): {} if v is None else v for k, v in values.items()})
     except PydanticError as error:
-        return None, settings_layers.mistakes(error, Settings)
+        return None, mistakes(error, Settings)
     found: list[tuple[tuple[str, ...], str]] = []
     if settings.writer.sensor_lanes and settings.writer.lane_by != "sensor":
         text = f"set with lane_by {settings.writer.lane_by}, which spreads sensors over lanes; keep one"

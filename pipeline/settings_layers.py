@@ -1,35 +1,23 @@
 """Where settings come from: file, environment and command line, and which of them won."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, SecretStr, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, SecretStr
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError as SourceSettingsError
 
+from connectors.checked_yaml import Path_, is_secret, read_yaml, siblings, unknown
+from connectors.errors import ConnectorError
 from pipeline.errors import SettingsError
-
-Path_ = tuple[str, ...]
-"""A dotted path in parts: ("kafka", "bootstrap_servers")."""
 
 ENV_PREFIX = "WEIR__"
 DELIMITER = "__"
 ENVIRONMENT = "environment"
 MASKED = "********"
-SECRET_WORDS = ("password", "secret", "token")
-
-EXPECTED = {
-    "greater_than": ("gt", "is not greater than"),
-    "greater_than_equal": ("ge", "is not at least"),
-    "less_than": ("lt", "is not less than"),
-    "less_than_equal": ("le", "is not at most"),
-}
-"""Pydantic's kinds of range errors: where the bound stands, and how to say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,35 +44,14 @@ def file_layer(path: Path, *, section: str | None = None) -> Layer:
         If the file cannot be read, is no YAML, repeats a key, or holds no sections.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise SettingsError(f"cannot read settings from {path}: {why}; give a YAML file") from error
-    try:
-        values = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 a SafeLoader that also refuses repeats
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise SettingsError(f"{path} is not valid YAML: {where}") from error
+        values = read_yaml(path, "settings")
+    except ConnectorError as error:
+        raise SettingsError(str(error)) from error
     if values is not None and not isinstance(values, dict):
         expected = f"the settings of {section}" if section else "sections as 'kafka:' and 'topics:'"
         raise SettingsError(f"{path} holds a {type(values).__name__}, expected {expected}")
     values = values or {}
     return Layer(name=f"file {path}", values={section: values} if section else values)
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win in silence; here that is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 the loader's own signature
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
 
 
 def env_layer(model: type[BaseSettings], env: Mapping[str, str]) -> Layer:
@@ -181,62 +148,13 @@ def _given(values: Any, path: Path_) -> bool:
     return True
 
 
-def mistakes(error: ValidationError, model: type[BaseModel]) -> list[tuple[Path_, str]]:
-    """Return the path of each mistake and one line that says what is wrong with it."""
-    found = []
-    for detail in error.errors():
-        path = tuple(str(part) for part in detail["loc"])
-        found.append((path, f"{'.'.join(path) or 'settings'}: {_wording(path, detail, model)}"))
-    return found
-
-
-def _wording(path: Path_, detail: ErrorDetails, model: type[BaseModel]) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        return _unknown(path[-1], _siblings(path, model))
-    seen = "the value given" if is_secret(path) else f"{detail['input']!r:.80}"
-    if kind in EXPECTED:
-        bound, words = EXPECTED[kind]
-        return f"{seen.strip(chr(39))} {words} {context[bound]:g}"
-    if kind == "value_error":  # our own validators write whole sentences
-        return str(context["error"])
-    if kind == "string_pattern_mismatch":
-        return f"{seen} is no name; use lower-case letters, digits, and . _ - between them"
-    advice = "; put it in quotes" if kind == "string_type" else ""
-    return f"{seen} is wrong: {detail['msg'][:1].lower()}{detail['msg'][1:]}{advice}"
-
-
-def is_secret(path: Path_) -> bool:
-    """Tell whether the value at `path` must never be shown."""
-    return any(word in path[-1].lower() for word in SECRET_WORDS) if path else False
-
-
-def _siblings(path: Path_, model: type[BaseModel]) -> Iterable[str]:
-    for part in path[:-1]:
-        field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type):
-            return ()
-        model = field.annotation
-    return model.model_fields
-
-
 def _misplaced(path: Path_, model: type[BaseModel]) -> str:
     """Say what is wrong with a path that names no section, or nothing but a section."""
     name = path[0]
     if name in model.model_fields:
         return "a section, not a single setting; write SECTION.NAME"
-    homes = [s for s in model.model_fields if name in _siblings((s, name), model)] if len(path) == 1 else []
-    return (
-        f"unknown setting; did you mean {homes[0]}.{name}?" if homes else _unknown(name, model.model_fields)
-    )
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if near:
-        return f"unknown setting; did you mean {near[0]}?"
-    return f"unknown setting; known here: {', '.join(names)}"
+    homes = [s for s in model.model_fields if name in siblings((s, name), model)] if len(path) == 1 else []
+    return f"unknown setting; did you mean {homes[0]}.{name}?" if homes else unknown(name, model.model_fields)
 
 
 def text_list(value: Any) -> Any:
