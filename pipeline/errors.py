@@ -23,3 +23,7 @@ class FeatureSetError(PipelineError):
 
 class JournalError(PipelineError):
     """The journal of a lane contradicts the topics it belongs to."""
+
+
+class CaptureError(PipelineError):
+    """A folder of captured features cannot be written, or is not what it was taken for."""

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("pipeline.cli.demo:demo", "Show everything at work: train, stream, alert, in two minutes."),
     "broker": ("pipeline.cli.broker:broker", "Run a local broker, in memory, to try things out."),
     "topics": ("pipeline.cli.topics:topics", "Create, list or delete the topics."),
+    "capture": ("pipeline.cli.capture:capture", "Keep the features of the stream as files, for training."),
     "train": ("training.cli.train:train", "Train a detector on a dataset and write a model bundle."),
     "evaluate": ("training.cli.evaluate:evaluate", "Judge a model on a labelled dataset."),
     "figures": ("training.cli.figures:figures", "Compare the detectors and write the table of the docs."),
