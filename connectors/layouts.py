@@ -16,6 +16,7 @@ class Layout:
     columns: tuple[str, ...]
     required: frozenset[str]  # the columns without which a file with names is another one
     headerless: bool = True
+    legacy: str = "utf-8"  # encoding of lines that are no UTF-8
     aliases: Mapping[str, str] = field(default_factory=dict)  # name in the file -> name here
 
     def canonical(self, name: str) -> str:

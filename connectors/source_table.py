@@ -112,9 +112,12 @@ class TableSource:
         fields = Fields(block)
         self._dataset.convert(fields, self._layout)
         if len(fields.faults) == len(block.raw):
-            _, why = min(fields.faults.items(), default=(0, ("", "no record has the right form")))
+            why = next(
+                (f"{block.where(row)}: {detail}" for row, (_, detail) in sorted(fields.faults.items())),
+                "no record has the right form",
+            )
             raise SourceError(
-                f"{path}: none of the first {block.next} records reads as {self._layout.about}: {why[1]}"
+                f"{path}: none of the first {block.next} records reads as {self._layout.about}: {why}"
             )
         return block.raw[0] if block.positions[0] == 0 else block.rejects[0].raw
 
@@ -131,7 +134,12 @@ def feature_columns(fields: Fields, record_type: RecordType) -> dict[str, pa.Arr
 
 
 def _reject(block: Block, row: int, reason: str, detail: str) -> Reject:
-    return Reject(position=int(block.positions[row]), raw=block.raw[row], reason=reason, detail=detail)
+    return Reject(
+        position=int(block.positions[row]),
+        raw=block.raw[row],
+        reason=reason,
+        detail=f"{block.where(row)}: {detail}",
+    )
 
 
 def _open(path: Path, dataset: Dataset) -> tuple[Table, Layout]:
@@ -143,9 +151,11 @@ def _open(path: Path, dataset: Dataset) -> tuple[Table, Layout]:
     if not lines:
         raise SourceError(f"{path}: the file is empty, expected {dataset.layouts[0].about}")
     names = table_file.split_names(lines[0])
-    if _is_header(names):
+    if _is_header(names) or not any(layout.headerless for layout in dataset.layouts):
         layout = _layout_of(path, names, dataset)
-        return table_file.TextTable(path, [layout.canonical(name) for name in names], header=True), layout
+        canonical = [layout.canonical(name) for name in names]
+        wanted, legacy = layout.columns, layout.legacy
+        return table_file.TextTable(path, canonical, header=True, wanted=wanted, legacy=legacy), layout
     counts = [line.count(b",") + 1 for line in lines]
     for layout in dataset.layouts:
         if layout.headerless and len(layout.columns) in counts:
@@ -165,7 +175,7 @@ def _layout_of(path: Path, names: list[str], dataset: Dataset) -> Layout:
     if layout is None:
         raise layouts.wrong_names(str(path), names, dataset.layouts)
     canonical = [layout.canonical(name) for name in names]
-    repeated = next((name for name in canonical if canonical.count(name) > 1), None)
+    repeated = next((name for name in layout.columns if canonical.count(name) > 1), None)
     if repeated is not None:
         raise SourceError(f"{path}: column {repeated} occurs twice, expected once")
     return layout

@@ -7,10 +7,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.records import ADDRESS
+from connectors.records import ADDRESS, LATEST_US, TIME
 from connectors.table_file import Block
 
 _MAPPED = bytes(10) + b"\xff\xff"
+
+# 2019/04/04 14:03:53.362436, 2019-04-04T14:03:53Z and their like; without a zone it is UTC.
+_WRITTEN_TIME = r"^(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,6})?)\d*(Z|[+-]\d\d:?\d\d)?$"
+_ZONE = r"(Z|[+-]\d\d:?\d\d)$"
+_SECONDS = r"^\d{1,10}(\.\d+)?$"
 
 
 def packed_address(text: str) -> bytes | None:
@@ -28,6 +33,16 @@ def packed_address(text: str) -> bytes | None:
     return packed if len(packed) == 16 else _MAPPED + packed
 
 
+def ended(start: pa.Array, duration: pa.Array) -> pa.Array:
+    """Return when flows ended, to the microsecond.
+
+    A duration (s) that cannot be counts as 0 here: the check of the record names it.
+    """
+    seconds = np.asarray(pc.fill_null(duration, 0.0), dtype=np.float64)
+    seconds = np.clip(np.nan_to_num(seconds, posinf=0.0), 0.0, LATEST_US / 1e6)
+    return pc.add(start.cast(pa.int64()), pa.array(np.rint(seconds * 1e6).astype(np.int64))).cast(TIME)
+
+
 class Fields:
     """The columns of a block under the names of its layout.
 
@@ -42,6 +57,9 @@ class Fields:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._columns
 
     def text(self, name: str) -> pa.Array:
         """Return a column as text without blanks around it; missing cells are empty."""
@@ -60,10 +78,15 @@ class Fields:
             column = pc.if_else(pc.is_nan(column), None, column)
         return self._numeric(name, column, pa.int64(), "a whole number")
 
-    def port(self, name: str) -> pa.Array:
-        """Return a column of ports as uint16; `-` and empty cells are null, `0x50` is 80."""
+    def port(self, name: str, there: pa.Array | None = None) -> pa.Array:
+        """Return a column of ports as uint16; `-` and empty cells are null, `0x50` is 80.
+
+        Where `there` is given and not true, the flow has no ports, and what stands here is not read.
+        """
         column = pc.utf8_lower(self.text(name))
         column = pc.if_else(pc.is_in(column, pa.array(["-", ""])), None, column)
+        if there is not None:
+            column = pc.if_else(there, column, None)
         return self._parsed(name, column, pa.uint16(), "a port from 0 to 65535, in decimal or 0x hex")
 
     def address(self, name: str) -> pa.Array:
@@ -76,6 +99,25 @@ class Fields:
         )
         self._note(name, known.take(coded.indices), "an IPv4 or IPv6 address")
         return packed.take(coded.indices)
+
+    def time(self, name: str, *formats: str) -> pa.Array:
+        """Return a column of times: dates as in ISO 8601, seconds since 1970, or one of `formats` (strptime).
+
+        Times without a zone are UTC; an empty cell is null.
+        """
+        text = self.text(name)
+        # A zone-free time gets the zone in which it is read; what is no such time stays as it is.
+        written = pc.replace_substring_regex(text, _WRITTEN_TIME, r"\1-\2-\3 \4\5")
+        for form in formats:
+            read = pc.strptime(text, format=form, unit="us", error_is_null=True)
+            written = pc.if_else(read.is_valid(), pc.cast(read, pa.string()), written)
+        seconds = pc.if_else(pc.match_substring_regex(text, _SECONDS), text, None).cast(pa.float64())
+        since = pc.round(pc.multiply(seconds, 1e6)).cast(pa.int64()).cast(TIME)
+        written = pc.if_else(pc.equal(text, ""), None, pc.if_else(since.is_valid(), None, written))
+        zoned = pc.match_substring_regex(written, _ZONE)
+        written = pc.if_else(zoned, written, pc.binary_join_element_wise(written, "Z", ""))
+        read = self._parsed(name, written, TIME, "a time such as 2019-04-04 14:03:53.362436")
+        return pc.coalesce(read, since)
 
     def _numeric(self, name: str, column: pa.Array, kind: pa.DataType, expected: str) -> pa.Array:
         try:
@@ -109,12 +151,20 @@ class Fields:
     def _note(self, name: str, readable: pa.Array, expected: str) -> None:
         for row in np.flatnonzero(~np.asarray(readable, dtype=np.bool_)).tolist():
             seen = repr(self._columns[name][row].as_py())[:60]
-            detail = f"record {self.positions[row]}: {name} is {seen}, expected {expected}"
+            detail = f"{name} is {seen}, expected {expected}"
             self.faults.setdefault(row, ("unreadable_value", detail))
 
 
-def _cast_or_none(cell: pa.Scalar, kind: pa.DataType) -> object:
+def _cast_or_none(cell: pa.Scalar, kind: pa.DataType) -> pa.Scalar | None:
     try:
-        return cell.cast(kind).as_py()
+        return cell.cast(kind)
+    except pa.ArrowInvalid:
+        return _whole_or_none(cell) if kind == pa.int64() else None
+
+
+def _whole_or_none(cell: pa.Scalar) -> pa.Scalar | None:
+    """Read a count that Java wrote as 1.2345678E7."""
+    try:
+        return cell.cast(pa.float64()).cast(pa.int64())
     except pa.ArrowInvalid:
         return None

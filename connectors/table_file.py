@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -36,6 +36,14 @@ class Block:
     raw: list[bytes]  # their bytes as they stand in the file (Parquet: their values as comma text)
     columns: dict[str, pa.Array]  # text, or numbers where the file is typed
     rejects: tuple[Reject, ...] = ()
+    file: str = ""  # its name, for messages
+    lines: Sequence[int] | None = None  # of the well-formed records, from 1; None: the file has no lines
+
+    def where(self, row: int) -> str:
+        """Say where a well-formed record stands, as the beginning of a sentence."""
+        if self.lines is None:
+            return f"{self.file} record {self.positions[row]}"
+        return f"{self.file} line {self.lines[row]}"
 
 
 class Table(Protocol):
@@ -68,7 +76,7 @@ def is_parquet(path: Path) -> bool:
 def first_lines(path: Path, n_lines: int) -> list[bytes]:
     """Return the first lines of a text file that are not blank, without their ends."""
     with _open_text(path) as stream:
-        return [line for line, _ in islice(_lines(stream), n_lines)]
+        return [line for line, _, _ in islice(_lines(stream), n_lines)]
 
 
 def _one_line(error: Exception) -> str:
@@ -86,18 +94,23 @@ def _open_text(path: Path) -> BinaryIO:
     return cast("BinaryIO", gzip.open(path, "rb") if zipped else path.open("rb"))
 
 
-def _lines(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-    """Yield each line that is not blank, without its end, and whether it had one."""
-    mark = _BOM
+_Line = tuple[bytes, bool, int]
+"""A line without its end, whether it had one, and its number in the file, from 1."""
+
+
+def _lines(stream: BinaryIO) -> Iterator[_Line]:
+    """Yield each line that is not blank."""
+    mark, number = _BOM, 0
     try:
         while line := stream.readline(LONGEST_LINE):
+            number += 1
             ended = line.endswith(b"\n")
             if not ended and len(line) == LONGEST_LINE:
                 ended = _skip_line(stream)
             line = line.removeprefix(mark).rstrip(b"\r\n")
             mark = b""
             if line and not line.isspace():
-                yield line, ended
+                yield line, ended, number
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(
             f"{stream.name}: cannot be read to its end ({_one_line(error)}); fetch it again"
@@ -112,13 +125,37 @@ def _skip_line(stream: BinaryIO) -> bool:
 
 
 class TextTable:
-    """Comma text without quotes, one record a line; blank lines are none."""
+    """Comma text without quotes, one record a line; blank lines are none.
 
-    def __init__(self, path: Path, names: Sequence[str], *, header: bool) -> None:
+    Parameters
+    ----------
+    path : Path
+        The file, plain or gzipped.
+    names : sequence of str
+        Of all columns, in order.
+    header : bool
+        Whether the first line holds names.
+    wanted : collection of str, optional
+        The only columns that are read, each of them once in the file; default: all.
+    legacy : str, optional
+        Encoding of lines that are no UTF-8.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        names: Sequence[str],
+        *,
+        header: bool,
+        wanted: Collection[str] | None = None,
+        legacy: str = "utf-8",
+    ) -> None:
         self.n_records: int | None = None
         self._path = path
         self._names = list(names)
+        self._wanted = [name for name in names if wanted is None or name in wanted]
         self._header = header
+        self._legacy = legacy
 
     def blocks(self, start: int, rows: int) -> Iterator[Block]:
         """Yield the records from `start` on, at most `rows` a block."""
@@ -129,28 +166,37 @@ class TextTable:
                 yield self._block(start, taken)
                 start += len(taken)
 
-    def _block(self, first: int, lines: list[tuple[bytes, bool]]) -> Block:
+    def _block(self, first: int, lines: list[_Line]) -> Block:
         commas = len(self._names) - 1
         good = [
             line.count(b",") == commas and b"\r" not in line and len(line) < LONGEST_LINE - 2
-            for line, _ in lines
+            for line, _, _ in lines
         ]
-        if not _decodes(lines):
-            good = [fine and _decodes([line]) for fine, line in zip(good, lines, strict=True)]
-        raw = [line for (line, _), fine in zip(lines, good, strict=True) if fine]
+        plain = _decodes([line for line, _, _ in lines], "utf-8")
+        if not plain:
+            good = [
+                fine and (_decodes([line], "utf-8") or _decodes([line], self._legacy))
+                for fine, (line, _, _) in zip(good, lines, strict=True)
+            ]
+        kept = [line for line, fine in zip(lines, good, strict=True) if fine]
+        raw = [line for line, _, _ in kept]
+        text = raw if plain else [_utf8(line, self._legacy) for line in raw]
         rejects = (self._reject(first + i, *lines[i]) for i, fine in enumerate(good) if not fine)
         return Block(
             first=first,
             next=first + len(lines),
             positions=first + np.flatnonzero(good).astype(np.int64),
             raw=raw,
-            columns=_split(raw, self._names),
+            columns=split_cells(text, self._names, wanted=self._wanted),
             rejects=tuple(rejects),
+            file=self._path.name,
+            lines=[number for _, _, number in kept],
         )
 
-    def _reject(self, position: int, line: bytes, ended: bool) -> Reject:  # noqa: FBT001 (as `_lines` pairs them)
+    def _reject(self, position: int, line: bytes, ended: bool, number: int) -> Reject:  # noqa: FBT001 (a `_Line`)
         reason, detail = self._fault(line, ended=ended)
-        return Reject(position=position, raw=line, reason=reason, detail=f"record {position}: {detail}")
+        where = f"{self._path.name} line {number}"
+        return Reject(position=position, raw=line, reason=reason, detail=f"{where}: {detail}")
 
     def _fault(self, line: bytes, *, ended: bool) -> tuple[str, str]:
         expected, found = len(self._names), line.count(b",") + 1
@@ -165,43 +211,63 @@ class TextTable:
         return "not_utf8", "bytes that are no UTF-8 text"
 
 
-def _decodes(lines: list[tuple[bytes, bool]]) -> bool:
+def _decodes(lines: list[bytes], encoding: str) -> bool:
     try:
-        b"\n".join(line for line, _ in lines).decode("utf-8")
+        b"\n".join(lines).decode(encoding)
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _split(lines: list[bytes], names: list[str]) -> dict[str, pa.Array]:
+def _utf8(line: bytes, legacy: str) -> bytes:
+    return line if _decodes([line], "utf-8") else line.decode(legacy).encode()
+
+
+def split_cells(
+    lines: Sequence[bytes],
+    names: Sequence[str],
+    *,
+    delimiter: str = ",",
+    wanted: Sequence[str] | None = None,
+) -> dict[str, pa.Array]:
+    """Return the cells of lines by column, as text; every line must have as many as there are names.
+
+    Columns that are not `wanted` (default: all are) are left out.
+    """
+    wanted = list(names if wanted is None else wanted)
     if not lines:
-        return {name: pa.array([], pa.string()) for name in names}
+        return {name: pa.array([], pa.string()) for name in wanted}
     data = b"\n".join(lines) + b"\n"
     csv = pyarrow.csv
     table = csv.read_csv(
         pa.BufferReader(data),
         # One thread and one block: a worker has one core, and a block has at most some thousand rows.
-        read_options=csv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
-        parse_options=csv.ParseOptions(quote_char=False, escape_char=False, ignore_empty_lines=False),
+        read_options=csv.ReadOptions(column_names=list(names), use_threads=False, block_size=len(data) + 1),
+        parse_options=csv.ParseOptions(
+            delimiter=delimiter, quote_char=False, escape_char=False, ignore_empty_lines=False
+        ),
         convert_options=csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, check_utf8=False
+            column_types=dict.fromkeys(wanted, pa.string()),
+            include_columns=wanted,
+            strings_can_be_null=False,
+            check_utf8=False,
         ),
     )
-    return {name: column.combine_chunks() for name, column in zip(names, table.columns, strict=True)}
+    return {name: column.combine_chunks() for name, column in zip(wanted, table.columns, strict=True)}
 
 
 class ParquetTable:
     """A Parquet file; its records' bytes are their values as comma text."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
-        with _open_parquet(path) as file:
+        with open_parquet(path) as file:
             self.n_records: int | None = file.metadata.num_rows
         self._path = path
         self._names = list(names)
 
     def blocks(self, start: int, rows: int) -> Iterator[Block]:
         """Yield the records from `start` on, at most `rows` a block."""
-        for first, batch in _batches(self._path, start, rows):
+        for first, batch in batches(self._path, start, rows):
             skipped = max(0, start - first)
             if skipped < batch.num_rows:
                 yield self._block(first + skipped, batch.slice(skipped))
@@ -217,6 +283,7 @@ class ParquetTable:
             positions=np.arange(first, following, dtype=np.int64),
             raw=joined.cast(pa.binary()).to_pylist(),
             columns=dict(zip(self._names, columns, strict=True)),
+            file=self._path.name,
         )
 
 
@@ -228,31 +295,40 @@ def parquet_names(path: Path) -> list[str]:
     SourceError
         If it is broken or has columns that are neither text nor numbers.
     """
-    with _open_parquet(path) as file:
+    with open_parquet(path) as file:
         schema = file.schema_arrow
     for column in schema:
         if not _is_plain(column.type):
             raise SourceError(
-                f"{path}: column {column.name} has type {column.type}, expected text or numbers"
+                f"{path}: column {column.name} has type {column.type}, expected text, numbers or times"
             )
     return list(schema.names)
 
 
-def _open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
+def open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
+    """Open a Parquet file.
+
+    Raises
+    ------
+    SourceError
+        If it is broken.
+    """
     try:
         return pyarrow.parquet.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{path}: broken Parquet file ({_one_line(error)}); fetch it again") from error
 
 
-def _batches(path: Path, start: int, rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+def batches(
+    path: Path, start: int, rows: int, columns: Sequence[str] | None = None
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield batches from the row group that holds record `start` on, each with its first position."""
-    with _open_parquet(path) as file:
+    with open_parquet(path) as file:
         groups, first = _groups_from(file, start)
         try:
             # One group at a time: asked for several, Arrow loads the bytes of all of them.
             for group in groups:
-                for batch in file.iter_batches(rows, row_groups=[group], use_threads=False):
+                for batch in file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
                     yield first, batch
                     first += batch.num_rows
         except (pa.ArrowException, OSError) as error:
@@ -280,6 +356,7 @@ def _is_plain(kind: pa.DataType) -> bool:
         or types.is_string(kind)
         or types.is_large_string(kind)
         or types.is_null(kind)
+        or types.is_timestamp(kind)
     )
 
 
@@ -288,4 +365,7 @@ def _plain(column: pa.Array) -> pa.Array:
         column = column.dictionary_decode()
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return column
+    if pa.types.is_timestamp(column.type):
+        # As text without a zone; one with a zone counts in UTC already.
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.timestamp("us"))
     return column.cast(pa.int8() if pa.types.is_boolean(column.type) else pa.string())

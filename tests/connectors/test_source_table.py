@@ -116,7 +116,7 @@ def file_of(path: Path, kind: str) -> Path:
         ("partition", r"no column .*; it looks like a partition of UNSW-NB15 .*: use dataset unsw-nb15"),
         ("short", r"3 columns, expected 43 of NSL-KDD .* missing is column 4 \(flag\)$"),
         ("long", r"60 columns, expected 43 of NSL-KDD \(43 columns\); the first one too many is column 44$"),
-        ("other 43", r"none of the first 1 records .*: record 0: duration is 'x', expected a number"),
+        ("other 43", r"none of the first 1 records .*: a\.csv line 1: duration is 'x', expected a number"),
         ("renamed", r"no column duration; expected it as column 1 of NSL-KDD .*column 1 there is length$"),
         ("repeated", r"column label occurs twice, expected once"),
         ("header only", r"no record in the file, expected NSL-KDD"),
@@ -150,7 +150,7 @@ def test_parquet_columns_that_are_no_cells_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"duration": pa.array([[1]])}), path)
 
-    with pytest.raises(SourceError, match=r"column duration has type list.*, expected text or numbers"):
+    with pytest.raises(SourceError, match=r"column duration has type list.*, expected text, numbers or times"):
         open_source("nsl-kdd", path)
 
 

@@ -258,4 +258,4 @@ def test_a_record_that_is_still_bad_stays_rejected(
     result = weir("dead-letters", "redrive", *KDD, "--data", str(file), *at)
 
     assert result.code == 1
-    assert "would be rejected again: record 6: 3 fields, expected 43" in result.out
+    assert "line 7: 3 fields, expected 43" in result.out
