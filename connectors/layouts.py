@@ -84,8 +84,84 @@ UNSW_PARTITION = Layout(
     aliases=_UNSW_ALIASES,
 )
 
-LAYOUTS = (NSL_KDD, KDD99, UNSW_RAW, UNSW_PARTITION)
+_ARGUS_TEXT = """
+    starttime dur proto srcaddr sport dir dstaddr dport state stos dtos totpkts totbytes srcbytes srcpkts
+    label
+"""
+_ARGUS_COLUMNS = tuple(_ARGUS_TEXT.split())
+_ARGUS_TOTALS = frozenset(_ARGUS_COLUMNS) - {"stos", "dtos", "srcpkts", "label"}
+
+ARGUS = Layout(
+    dataset="argus",
+    about="Argus flows (binetflow, with a header)",
+    columns=_ARGUS_COLUMNS,
+    required=_ARGUS_TOTALS | {"srcpkts"},
+    headerless=False,
+)
+ARGUS_TOTALS = Layout(
+    dataset="argus",
+    about="Argus flows without SrcPkts (binetflow, with a header)",
+    columns=_ARGUS_COLUMNS,
+    required=_ARGUS_TOTALS,
+    headerless=False,
+)
+
+# The names of 2017; those of later releases are aliases.
+_CIC_TEXT = """
+    flowid sourceip sourceport destinationip destinationport protocol timestamp flowduration totalfwdpackets
+    totalbackwardpackets totallengthoffwdpackets totallengthofbwdpackets finflagcount synflagcount
+    rstflagcount ackflagcount init_win_bytes_forward label
+"""
+_CIC_COLUMNS = tuple(_CIC_TEXT.split())
+_CIC_ALIASES = {
+    "srcip": "sourceip",
+    "srcport": "sourceport",
+    "dstip": "destinationip",
+    "dstport": "destinationport",
+    "totfwdpkts": "totalfwdpackets",
+    "totalfwdpacket": "totalfwdpackets",
+    "totbwdpkts": "totalbackwardpackets",
+    "totalbwdpackets": "totalbackwardpackets",
+    "totlenfwdpkts": "totallengthoffwdpackets",
+    "totallengthoffwdpacket": "totallengthoffwdpackets",
+    "totlenbwdpkts": "totallengthofbwdpackets",
+    "totallengthofbwdpacket": "totallengthofbwdpackets",
+    "finflagcnt": "finflagcount",
+    "synflagcnt": "synflagcount",
+    "rstflagcnt": "rstflagcount",
+    "ackflagcnt": "ackflagcount",
+    "initfwdwinbyts": "init_win_bytes_forward",
+    "fwdinitwinbytes": "init_win_bytes_forward",
+}
+_CIC_FEATURES = frozenset(_CIC_COLUMNS[7:16]) | {"destinationport"}
+
+
+def _cic(about: str, *more: str) -> Layout:
+    return Layout(
+        dataset="cic",
+        about=f"CICFlowMeter flows {about}",
+        columns=_CIC_COLUMNS,
+        required=_CIC_FEATURES | {*more},
+        headerless=False,
+        legacy="cp1252",  # the dash in the labels of CIC-IDS2017's web attacks
+        aliases=_CIC_ALIASES,
+    )
+
+
+CIC_FLOWS = _cic(
+    "with addresses and times", "sourceip", "sourceport", "destinationip", "protocol", "timestamp"
+)
+CIC_TIMED = _cic("with times", "protocol", "timestamp")
+CIC_PLAIN = _cic("without addresses and times")
+
+LAYOUTS = (NSL_KDD, KDD99, UNSW_RAW, UNSW_PARTITION, ARGUS, ARGUS_TOTALS, CIC_FLOWS, CIC_TIMED, CIC_PLAIN)
 """Every known layout; one whose columns include another's comes first."""
+
+
+def first_names(head: bytes) -> list[str]:
+    """Return the cells of the first line that is not blank: the names, in a file that has them."""
+    lines = (line for line in head.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip())
+    return next(lines, b"").decode("utf-8", errors="replace").split(",")
 
 
 def matching(names: Sequence[str], layouts: Sequence[Layout]) -> Layout | None:
@@ -107,7 +183,11 @@ def wrong_names(where: str, names: Sequence[str], layouts: Sequence[Layout]) -> 
     closest = min(layouts, key=lambda layout: len(layout.missing(names)))
     column = closest.missing(names)[0]
     index = closest.columns.index(column)
-    found = f"column {index + 1} there is {names[index]}" if index < len(names) else "the file ends before it"
+    found = (
+        f"column {index + 1} there is {names[index][:60]}"
+        if index < len(names)
+        else "the file ends before it"
+    )
     return SourceError(
         f"{where}: no column {column}; expected it as column {index + 1} of {closest.about}, "
         f"but {found}{looks_like(names, len(names))}"
