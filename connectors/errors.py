@@ -18,6 +18,10 @@ class SourceError(ConnectorError):
     """A source cannot be opened or is not what it was said to be."""
 
 
+class NotYetError(SourceError):
+    """A file that is still written to holds no record yet."""
+
+
 class BrokerError(ConnectorError):
     """A broker, or a topic on it, is not there or does not answer."""
 
