@@ -15,8 +15,9 @@ import msgspec
 
 from connectors.kafka_reader import Message
 from connectors.wire import Headers
+from pipeline.community_id import community_id
 from pipeline.errors import PipelineError
-from pipeline.publication import FlaggedFlow, GroupView, Publication, address_text, digest, entity_of, judges
+from pipeline.publication import FlaggedFlow, GroupView, Publication, address_text, digest, judges
 from pipeline.verdict import FeatureShare, Reasons, TermShare
 from pipeline.words import feature_kind, feature_text, reason
 
@@ -151,7 +152,7 @@ def _flow_fields(publication: Publication, reasons: Reasons | None) -> dict[str,
         "event": _event(flow_alert_id(publication.panel, flow), publication, reasons),
         **_side("source", flow.src_ip, flow.src_port),
         **_side("destination", flow.dst_ip, flow.dst_port),
-        **_present("network", {**transport, **_network_type(addresses)}),
+        **_present("network", {**transport, **_network_type(addresses), **_community_id(flow)}),
         **_present("related", {"ip": list(dict.fromkeys(addresses))} if addresses else {}),
     }
 
@@ -206,6 +207,11 @@ def _present(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {name: fields} if fields else {}
 
 
+def _community_id(flow: FlaggedFlow) -> dict[str, str]:
+    found = community_id(flow.protocol, flow.src_ip, flow.dst_ip, flow.src_port, flow.dst_port)
+    return {"community_id": found} if found else {}
+
+
 def _network_type(addresses: Sequence[str]) -> dict[str, str]:
     if not addresses:
         return {}
@@ -221,7 +227,7 @@ def _evidence(publication: Publication, reasons: Reasons | None) -> dict[str, An
         "sensor": flow.sensor,
         **flow_id,
         "panel": panel["name"],
-        "entity": _entity(publication),
+        "entity": publication.entity,
         "about": flow.about,
         "p_value": rounded(_p_value(publication)),
         "alpha": rounded(panel["alpha"]),
@@ -234,14 +240,6 @@ def _evidence(publication: Publication, reasons: Reasons | None) -> dict[str, An
         "features": _features(panel["feature_set"], terms),
         **({"group": _group(publication, group)} if group else {}),
     }
-
-
-def _entity(publication: Publication) -> str:
-    if publication.is_summary and publication.group:
-        return publication.group.entity
-    flow = publication.flow
-    address = entity_of(flow.about, flow.src_ip, flow.dst_ip)
-    return address_text(address) if address is not None else flow.sensor
 
 
 def _models(models: Sequence[Mapping[str, Any]], flow: FlaggedFlow) -> list[dict[str, Any]]:
@@ -264,8 +262,13 @@ def _term(term: TermShare) -> dict[str, Any]:
         "deviation": rounded(term.deviation),
         "term": rounded(term.term),
         "share": rounded(term.share),
+        **({"loadings": _loadings(term)} if term.loadings else {}),
         "features": [_values(feature) for feature in term.features],
     }
+
+
+def _loadings(term: TermShare) -> list[dict[str, Any]]:
+    return [{"name": loading.name, "value": rounded(loading.value)} for loading in term.loadings]
 
 
 def _values(share: FeatureShare) -> dict[str, Any]:

@@ -51,6 +51,7 @@ from pipeline.history import source_numbers
 from pipeline.terms import named_terms
 
 FORMAT = 1
+from pipeline.verdict import Loading
 NORMALISER, CALIBRATION, CARD = "normaliser.json", "calibration.parquet", "card.md"
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}")
 LIBRARIES = ("weir", "numpy", "scipy", "pyarrow", "numba", "scikit-learn", "pybnesian", "torch")
@@ -73,6 +74,8 @@ class Bundle:
 
     @property
     def feature_set(self) -> FeatureSet:
+    term_loadings: tuple[tuple[Loading, ...], ...] = field(repr=False)  # of noise directions, largest first
+    reference: Reference | None = field(default=None, repr=False)  # None: drift cannot be seen
         """The feature set that the model was trained on; the same in this program."""
         return self.normaliser.feature_set
 
@@ -258,9 +261,22 @@ def _same_set(trained_on: Mapping[str, str]) -> FeatureSet:
     known = feature_set(trained_on["name"])
     if known.hash != trained_on["hash"]:
         raise FeatureSetError(
+        term_loadings=tuple(_loadings(term) for term in terms),
+        reference=_reference(folder, normaliser.feature_set),
             f"trained on feature set {trained_on['name']}:{trained_on['hash']}, but this program has "
             f"{known.id}; train the model again, or use the program version it was trained with"
         )
+def _reference(folder: Folder, of_set: FeatureSet) -> Reference | None:
+    content = folder.files.get(REFERENCE)  # bundles of earlier versions have none
+    return None if content is None else Reference.from_parquet(content, of_set)
+
+
+def _loadings(term: Mapping[str, Any]) -> tuple[Loading, ...]:
+    """Return what moves a noise direction; another term is named after what it is about."""
+    told = term["loadings"] if term["kind"] == "noise_direction" else ()
+    return tuple(Loading(name=name, value=value) for name, value in told)
+
+
     return known
 
 

@@ -27,7 +27,10 @@ class Keyed:
 
 
 def keyed(rows: pa.RecordBatch) -> Keyed:
-    """Return the keys of flagged rows: an anomaly concerns the destination or, of all others, the source."""
+    """Return the keys of flagged rows: an anomaly concerns the destination or, of all others, the source.
+
+    A pair counts for its source too: one that tries many hosts makes one group, not one a host.
+    """
     is_dst = pc.equal(rows.column("about"), "dst")
     entity = pc.if_else(is_dst, rows.column("dst_ip"), rows.column("src_ip"))
     parts = [codes(column) for column in (rows.column("sensor"), entity, rows.column("leading"))]

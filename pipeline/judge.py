@@ -24,6 +24,10 @@ HISTOGRAM_BINS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
+POINTING = 0.25
+"""Part of a leading term about the flow itself from which on a term about someone says whom it concerns."""
+
+
     """What one model says of n rows."""
 
     window: Window  # the rows, normalised, with those that the detector looks back on
@@ -164,19 +168,20 @@ class Judge:
     def _leading(
         self, judgements: Sequence[Judgement], decided: npt.NDArray[np.intp], rows: npt.NDArray[np.int64]
     ) -> tuple[pa.Array, pa.Array]:
-        """Return the leading term of each flagged row and whom it is about."""
-        code = np.zeros(rows.size, dtype=np.int64)
+        """Return the leading term of each flagged row and whom the anomaly concerns."""
+        code, whom = np.zeros((2, rows.size), dtype=np.int64)
         before = 0
         for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=False)):
             mine = np.flatnonzero(decided == index)
             if mine.size:
                 terms = judgement.window.terms(rows[mine]).argmax(axis=1)
                 watched = judgement.watched[rows[mine]]
-                code[mine] = before + np.where(watched >= 0, len(bundle.term_labels) + watched, terms)
+                moved = len(bundle.term_labels) + watched
+                code[mine] = before + np.where(watched >= 0, moved, terms.argmax(axis=1))
+                whom[mine] = before + np.where(watched >= 0, moved, _pointing(terms, bundle.term_about))
             before += len(bundle.term_labels) + len(bundle.feature_set.features)
         texts, abouts = self._leads
-        taken = pa.array(code)
-        return texts.take(taken), abouts.take(taken)
+        return texts.take(pa.array(code)), abouts.take(pa.array(whom))
 
     @cached_property
     def _leads(self) -> tuple[pa.Array, pa.Array]:
@@ -223,3 +228,20 @@ def _lists(columns: Sequence[Scores]) -> pa.Array:
     values = np.stack(columns, axis=1)
     offsets = np.arange(values.shape[0] + 1, dtype=np.int32) * values.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
+def _pointing(terms: Matrix, about: Sequence[str]) -> npt.NDArray[np.intp]:
+    """Return the term of each row that tells whom the anomaly concerns.
+
+    The leading one, unless it is about the flow itself: in a flood each SYN is odd as a flow, but the
+    largest term about anyone points at the server.
+    """
+    leading: npt.NDArray[np.intp] = terms.argmax(axis=1)
+    of_flow = np.array([one == "flow" for one in about])
+    if of_flow.all() or not of_flow[leading].any():
+        return leading
+    others = np.where(of_flow, -np.inf, terms)
+    second = others.argmax(axis=1)
+    row = np.arange(len(terms))
+    points = of_flow[leading] & (others[row, second] >= POINTING * terms[row, leading])
+    return np.asarray(np.where(points, second, leading))
+
+

@@ -29,12 +29,22 @@ def address_text(address: bytes) -> str:
     return str(parsed.ipv4_mapped or parsed)
 
 
-def entity_of(about: str, src_ip: bytes | None, dst_ip: bytes | None) -> bytes | None:
-    """Return the address that a flagged flow concerns: of a pair, who opens the connections.
+def entity_text(about: str, src_ip: bytes | None, dst_ip: bytes | None) -> str | None:
+    """Return whom an anomaly concerns, by what its leading term is about.
 
-    None stands for the sensor: the record type has no addresses.
+    An anomaly of the flow itself (its size, its port) concerns the source, who opened it. None stands for
+    the sensor: the record type has no addresses.
+
+    Examples
+    --------
+    >>> a, b = (bytes.fromhex(f"00000000000000000000ffff0a00000{n}") for n in (5, 9))
+    >>> [entity_text(about, a, b) for about in ("flow", "src", "dst", "pair")]
+    ['10.0.0.5', '10.0.0.5', '10.0.0.9', '10.0.0.5 -> 10.0.0.9']
     """
-    return dst_ip if about == "dst" else src_ip
+    if about == "pair" and src_ip is not None and dst_ip is not None:
+        return f"{address_text(src_ip)} -> {address_text(dst_ip)}"
+    address = dst_ip if about == "dst" else src_ip
+    return None if address is None else address_text(address)
 
 
 def digest(*parts: Any) -> str:
@@ -122,3 +132,13 @@ class Publication:
     def is_summary(self) -> bool:
         """Whether this stands for a closed group."""
         return self.row is None
+
+    @property
+    def entity(self) -> str:
+        """Whom it concerns: a pair is named where there is only one; a sensor where no address is known."""
+        flow, group = self.flow, self.group
+        if not self.is_summary or group is None:
+            return entity_text(flow.about, flow.src_ip, flow.dst_ip) or flow.sensor
+        if flow.about == "pair" and len(group.sources) == len(group.destinations) == 1:
+            return entity_text("pair", group.sources[0], group.destinations[0]) or group.entity
+        return group.entity

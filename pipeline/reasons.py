@@ -15,6 +15,8 @@ from pipeline.verdict import FeatureShare, Reasons, TermShare
 TERMS = 5
 FEATURES = 5
 """How many terms, and features of each, an alert tells: the largest ones."""
+LOADINGS = 3
+"""How many columns say what a noise direction stands for."""
 
 
 def reasons_of(
@@ -46,6 +48,7 @@ def reasons_of(
                 term=float(explanation.terms[row, k]),
                 share=float(explanation.terms[row, k] / totals[row]) if totals[row] else 0.0,
                 features=told.shares(row, folded[row, k]),
+                loadings=bundle.term_loadings[k][:LOADINGS],
             )
             for k in order
         ]

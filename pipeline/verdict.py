@@ -32,7 +32,14 @@ class FeatureShare(msgspec.Struct, frozen=True, kw_only=True):
     contribution: float  # signed, of the term's deviation, in standard deviations
 
 
-class TermShare(msgspec.Struct, frozen=True, kw_only=True):
+class Loading(msgspec.Struct, frozen=True, kw_only=True):
+    """How strongly a column moves a noise direction on normal traffic."""
+
+    name: str  # `src_bytes`, or `service=http` for a category
+    value: float  # standard deviation of its contribution; negative where the direction falls with it
+
+
+class TermShare(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One part of a score."""
 
     kind: str  # noise_direction, residual, node, feature
@@ -41,6 +48,7 @@ class TermShare(msgspec.Struct, frozen=True, kw_only=True):
     term: float  # part of the score
     share: float  # term / score, 0 to 1
     features: tuple[FeatureShare, ...]  # largest contributions first
+    loadings: tuple[Loading, ...] = ()  # of a noise direction, the largest first: what it stands for
 
 
 class Reasons(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """The words of an alert: one sentence to act on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import TypeVar
 
 from pipeline.errors import FeatureSetError
 from pipeline.features.base import Feature
@@ -14,6 +15,8 @@ NAMED = 3
 """Features that the sentence names of a term."""
 WORTH_NAMING = 0.25
 """Part of the largest contribution from which on a further feature is named."""
+
+_Named = TypeVar("_Named")
 
 
 @cache
@@ -67,28 +70,71 @@ def reason(publication: Publication, reasons: Reasons | None) -> str:
     """
     flow, group = publication.flow, publication.group
     if publication.is_summary and group:
-        what, p_value = _group_words(flow, group), group.p_value
+        what, p_value = _group_words(publication, group), group.p_value
     else:
         what, p_value = f"{who(flow)} is unusual", flow.p_value
-    why = _why(publication.panel["feature_set"], flow, leading_term(flow, reasons))
-    return f"{what} (p = {p_value:.1g}, {odds(p_value)}): {why}"
+    term = leading_term(flow, reasons)
+    told = (_why(publication.panel["feature_set"], flow, term), _meaning(publication, term))
+    return f"{what} (p = {p_value:.1g}, {odds(p_value)}): {'; '.join(text for text in told if text)}"
 
 
-def _group_words(flow: FlaggedFlow, group: GroupView) -> str:
-    whose = f"other addresses at {flow.sensor}" if group.entity == OVERFLOW else group.entity
+def _meaning(publication: Publication, term: TermShare | None) -> str:
+    """Return what the leading noise direction stands for; any other term is named after a feature."""
+    loadings = _strongest(term.loadings, [loading.value for loading in term.loadings]) if term else []
+    if term is None or not loadings:
+        return ""
+    feature_set_id = publication.panel["feature_set"]
+    moves = {
+        verb: [column_text(feature_set_id, loading.name) for loading in loadings if loading.value * sign > 0]
+        for verb, sign in (("rises", 1), ("falls", -1))
+    }
+    stands_for = " and ".join(f"{verb} with {listing(texts)}" for verb, texts in moves.items() if texts)
+    side = "high" if term.deviation > 0 else "low"
+    far = f"{abs(term.deviation):.2g} standard deviations too {side}"
+    return f"together {far} on noise direction {term.id}, which in normal traffic {stands_for}"
+
+
+def column_text(feature_set_id: str, name: str) -> str:
+    """Return what a matrix column is in words.
+
+    Examples
+    --------
+    >>> column_text("conn:0123456789abcdef", "state=attempted")
+    'state of the connection: attempted'
+    """
+    feature, is_category, category = name.partition("=")
+    return feature_text(feature_set_id, feature) + (f": {category}" if is_category else "")
+
+
+def listing(texts: Sequence[str]) -> str:
+    """Return texts as a list in a sentence.
+
+    Examples
+    --------
+    >>> listing(["a"]), listing(["a", "b"]), listing(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    *others, last = texts
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _group_words(publication: Publication, group: GroupView) -> str:
+    flow, entity = publication.flow, publication.entity
+    whose = f"other addresses at {flow.sensor}" if entity == OVERFLOW else entity
     within = duration((group.last_us - group.first_us) / 1e6)
+    named = entity.split(" -> ")
     told = (
         f"{whose}: {group.count:,} unusual flows within {within}",
-        _peers("from", [address_text(ip) for ip in group.sources], "sources", group.entity),
-        _peers("to", [address_text(ip) for ip in group.destinations], "destinations", group.entity),
-        _peers("on", [f"port {port}" for port in group.ports], "ports", group.entity),
+        _peers("from", [address_text(ip) for ip in group.sources], "sources", named),
+        _peers("to", [address_text(ip) for ip in group.destinations], "destinations", named),
+        _peers("on", [f"port {port}" for port in group.ports], "ports", named),
     )
     return " ".join(text for text in told if text)
 
 
-def _peers(preposition: str, names: list[str], noun: str, entity: str) -> str:
-    """Return whom a group was about besides its entity: the one there is, or how many."""
-    if not names or names == [entity]:
+def _peers(preposition: str, names: list[str], noun: str, named: Sequence[str]) -> str:
+    """Return whom a group was about besides those named already: the one there is, or how many."""
+    if not names or (len(names) == 1 and names[0] in named):
         return ""
     more = " or more" if len(names) == MAX_DISTINCT else ""
     return f"{preposition} {names[0]}" if len(names) == 1 else f"{preposition} {len(names)}{more} {noun}"
@@ -112,8 +158,14 @@ def _is_odd(feature_set_id: str, share: FeatureShare) -> bool:
 
 def _worth_naming(features: Iterable[FeatureShare]) -> list[FeatureShare]:
     ordered = sorted(features, key=lambda feature: -abs(feature.contribution))[:NAMED]
-    least = abs(ordered[0].contribution) * WORTH_NAMING if ordered else 0.0
-    return [feature for feature in ordered if abs(feature.contribution) >= least]
+    return _strongest(ordered, [feature.contribution for feature in ordered])
+
+
+def _strongest(ordered: Sequence[_Named], sizes: Sequence[float]) -> list[_Named]:
+    """Return those that are not small beside the first, which is the largest."""
+    return [
+        one for one, size in zip(ordered, sizes, strict=True) if abs(size) >= WORTH_NAMING * abs(sizes[0])
+    ]
 
 
 def _feature_words(feature_set_id: str, share: FeatureShare, term_kind: str) -> str:

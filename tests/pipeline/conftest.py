@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.messages import DetectionsHeaders
-from pipeline.verdict import FLAGGED, FeatureShare, Reasons, TermShare
+from pipeline.verdict import FLAGGED, FeatureShare, Loading, Reasons, TermShare
 
 START_US = 1_700_000_040_000_000
 """The beginning of a 60 s bucket."""
@@ -49,6 +49,11 @@ REASONS = Reasons(
                 FeatureShare(
                     name="src_failed_share_60s", observed=0.98, expected=0.021, unit="ratio", contribution=6.9
                 ),
+            ),
+            loadings=(
+                Loading(name="src_failed_60s", value=0.81),
+                Loading(name="src_dsts_60s", value=0.42),
+                Loading(name="service=http", value=-0.3),
             ),
         ),
         TermShare(

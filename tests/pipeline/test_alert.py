@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from memory_log import MemoryLog
 
 from pipeline.alert import AlertError, alert_headers, alert_schema, make_alert, rounded, severity
+from pipeline.community_id import community_id
 from pipeline.grouping import Grouper
 from pipeline.messages import DetectionsHeaders
 from pipeline.verdict import FeatureShare, Reasons, TermShare
@@ -182,7 +183,13 @@ def test_ecs_fields_say_who_when_and_how_severe(bodies: Bodies) -> None:
     assert body["event"]["severity"] == 47
     assert body["source"] == {"ip": "10.0.0.5", "port": 50123}
     assert body["destination"] == {"ip": "10.0.0.9", "port": 22}
-    assert body["network"] == {"transport": "tcp", "type": "ipv4"}
+    assert body["network"] == {
+        "transport": "tcp",
+        "type": "ipv4",
+        "community_id": community_id(
+            "tcp", *(bytes(10) + b"\xff\xff\n\0\0" + bytes([i]) for i in (5, 9)), 50123, 22
+        ),
+    }
     assert body["related"] == {"ip": ["10.0.0.5", "10.0.0.9"]}
     assert body["rule"] == {"name": "conn-beaa", "version": "3", "category": "beaa", "ruleset": "main"}
     assert body["observer"]["name"] == "hq"
@@ -252,6 +259,27 @@ def test_a_summary_says_what_its_flows_share(bodies: Bodies) -> None:
     assert summary["event"]["reason"].startswith(
         "10.0.0.5: 30 unusual flows within 29 s to 30 destinations on port 22 (p = 3e-07, 1 in 3,000,000"
     )
+
+
+@pytest.mark.parametrize(
+    ("about", "entity"),
+    [("flow", "10.0.0.5"), ("src", "10.0.0.5"), ("dst", "10.0.0.9"), ("pair", "10.0.0.5 -> 10.0.0.9")],
+)
+def test_an_alert_names_whom_it_concerns(bodies: Bodies, about: str, entity: str) -> None:
+    """What the leading term is about decides; of a pair both are named, in a summary, too."""
+    found = bodies(*[{"about": about}] * 4)
+
+    assert {body["weir"]["entity"] for body in found} == {entity}
+    assert "tags" in found[-1]
+
+
+def test_a_summary_of_a_pair_of_many_names_the_source(bodies: Bodies) -> None:
+    """One who guesses passwords on several servers is one group, told by who guesses."""
+    *_, summary = bodies(*({"about": "pair", "dst_ip": f"10.0.0.{9 + i % 2}"} for i in range(6)))
+
+    assert summary["weir"]["entity"] == "10.0.0.5"
+    assert summary["event"]["reason"].startswith("10.0.0.5: 6 unusual flows within 0 s to 2 destinations on")
+    assert "community_id" not in summary["network"]
 
 
 def test_numbers_have_six_digits_and_stay_floats(bodies: Bodies) -> None:

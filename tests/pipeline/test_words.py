@@ -12,7 +12,7 @@ from pipeline.features.feature_sets import FEATURE_SETS
 from pipeline.grouping import Grouper
 from pipeline.messages import DetectionsHeaders
 from pipeline.quantities import duration, odds, quantity
-from pipeline.verdict import FeatureShare, Reasons, TermShare
+from pipeline.verdict import FeatureShare, Loading, Reasons, TermShare
 from pipeline.words import feature_text, reason
 
 Flagged = Callable[..., pa.RecordBatch]
@@ -149,6 +149,37 @@ def test_what_reads_as_expected_is_told_only_where_nothing_else_is(sentences: Se
 
     assert told(usual, odd) == "bytes sent by the source: 5 MB (expected about 900 bytes)"
     assert told(usual) == "duration: 2 s (expected about 2 s)"
+
+
+def test_a_noise_direction_is_told_by_what_it_stands_for(sentences: Sentences) -> None:
+    """Its name alone says nothing: the sentence has what moves it, and which way it went."""
+    [told] = sentences({})
+
+    assert told.endswith(
+        "(expected about 2.1 %); together 31 standard deviations too high on noise direction n3, which in "
+        "normal traffic rises with failed connections of the source in the last 60 s and addresses that the "
+        "source contacted in the last 60 s and falls with service: http"
+    )
+
+
+def test_a_loading_that_hardly_counts_is_not_told(sentences: Sentences) -> None:
+    """What has a tenth of the weight of another stands for nothing; a low value is said to be low."""
+    loadings = (Loading(name="duration", value=-0.5), Loading(name="src_bytes", value=0.05))
+    term = TermShare(
+        kind="noise_direction", id="n1", deviation=-4, term=1, share=1, features=(), loadings=loadings
+    )
+    text = Reasons(score_kind="sum", additive=True, terms=(term,)).to_json()
+
+    assert sentences({"reasons": text, "leading": "noise_direction:n1"})[0].endswith(
+        "4 standard deviations too low on noise direction n1, which in normal traffic falls with duration"
+    )
+
+
+def test_a_summary_of_a_pair_says_it_once(sentences: Sentences) -> None:
+    """Who and whom stand at the beginning, not again as source and destination."""
+    assert sentences(*[{"about": "pair", "at": i} for i in range(4)])[-1].startswith(
+        "10.0.0.5 -> 10.0.0.9: 4 unusual flows within 3 s on port 22 (p = 2e-06, "
+    )
 
 
 def test_a_summary_of_a_destination_says_from_where(sentences: Sentences) -> None:
