@@ -49,9 +49,9 @@ from pipeline.features.feature_sets import feature_set
 from pipeline.features.normaliser import Normaliser, Rows
 from pipeline.history import source_numbers
 from pipeline.terms import named_terms
+from pipeline.verdict import Loading
 
 FORMAT = 1
-from pipeline.verdict import Loading
 NORMALISER, CALIBRATION, CARD = "normaliser.json", "calibration.parquet", "card.md"
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}")
 LIBRARIES = ("weir", "numpy", "scipy", "pyarrow", "numba", "scikit-learn", "pybnesian", "torch")
@@ -71,11 +71,10 @@ class Bundle:
     calibration: Calibration = field(repr=False)
     term_labels: tuple[Term, ...] = field(repr=False)  # of the detector, columns by their feature's name
     term_about: tuple[str, ...] = field(repr=False)  # for each term: flow, src, dst or pair
+    term_loadings: tuple[tuple[Loading, ...], ...] = field(repr=False)  # of noise directions, largest first
 
     @property
     def feature_set(self) -> FeatureSet:
-    term_loadings: tuple[tuple[Loading, ...], ...] = field(repr=False)  # of noise directions, largest first
-    reference: Reference | None = field(default=None, repr=False)  # None: drift cannot be seen
         """The feature set that the model was trained on; the same in this program."""
         return self.normaliser.feature_set
 
@@ -254,21 +253,8 @@ def _assembled(path: Path, folder: Folder) -> Bundle:
         calibration=_load_calibration(folder.files[CALIBRATION]),
         term_labels=tuple(Term(kind=term["kind"], id=term["id"]) for term in terms),
         term_about=tuple(term["about"] for term in terms),
-    )
-
-
-def _same_set(trained_on: Mapping[str, str]) -> FeatureSet:
-    known = feature_set(trained_on["name"])
-    if known.hash != trained_on["hash"]:
-        raise FeatureSetError(
         term_loadings=tuple(_loadings(term) for term in terms),
-        reference=_reference(folder, normaliser.feature_set),
-            f"trained on feature set {trained_on['name']}:{trained_on['hash']}, but this program has "
-            f"{known.id}; train the model again, or use the program version it was trained with"
-        )
-def _reference(folder: Folder, of_set: FeatureSet) -> Reference | None:
-    content = folder.files.get(REFERENCE)  # bundles of earlier versions have none
-    return None if content is None else Reference.from_parquet(content, of_set)
+    )
 
 
 def _loadings(term: Mapping[str, Any]) -> tuple[Loading, ...]:
@@ -277,6 +263,13 @@ def _loadings(term: Mapping[str, Any]) -> tuple[Loading, ...]:
     return tuple(Loading(name=name, value=value) for name, value in told)
 
 
+def _same_set(trained_on: Mapping[str, str]) -> FeatureSet:
+    known = feature_set(trained_on["name"])
+    if known.hash != trained_on["hash"]:
+        raise FeatureSetError(
+            f"trained on feature set {trained_on['name']}:{trained_on['hash']}, but this program has "
+            f"{known.id}; train the model again, or use the program version it was trained with"
+        )
     return known
 
 

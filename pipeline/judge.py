@@ -22,12 +22,12 @@ HISTOGRAM_BINS = 10
 """Bins of -log10(p): [0, 1), [1, 2) ... [9, inf). Calibrated normal traffic falls tenfold a bin."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
 POINTING = 0.25
 """Part of a leading term about the flow itself from which on a term about someone says whom it concerns."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
     """What one model says of n rows."""
 
     window: Window  # the rows, normalised, with those that the detector looks back on
@@ -174,7 +174,7 @@ class Judge:
         for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=False)):
             mine = np.flatnonzero(decided == index)
             if mine.size:
-                terms = judgement.window.terms(rows[mine]).argmax(axis=1)
+                terms = judgement.window.terms(rows[mine])
                 watched = judgement.watched[rows[mine]]
                 moved = len(bundle.term_labels) + watched
                 code[mine] = before + np.where(watched >= 0, moved, terms.argmax(axis=1))
@@ -214,20 +214,6 @@ class Judge:
         return pa.array(texts, pa.string())
 
 
-_EDGES = [10.0**-decade for decade in range(1, HISTOGRAM_BINS)]
-_NOTHING = pa.RecordBatch.from_pylist([], schema=FLAGGED)
-
-
-def _histogram(p_values: Scores) -> tuple[int, ...]:
-    at_most = [p_values.size, *(int(np.count_nonzero(p_values <= edge)) for edge in _EDGES), 0]
-    return tuple(more - fewer for more, fewer in pairwise(at_most))
-
-
-def _lists(columns: Sequence[Scores]) -> pa.Array:
-    """Return a list column: one value a model for each row."""
-    values = np.stack(columns, axis=1)
-    offsets = np.arange(values.shape[0] + 1, dtype=np.int32) * values.shape[1]
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
 def _pointing(terms: Matrix, about: Sequence[str]) -> npt.NDArray[np.intp]:
     """Return the term of each row that tells whom the anomaly concerns.
 
@@ -245,3 +231,17 @@ def _pointing(terms: Matrix, about: Sequence[str]) -> npt.NDArray[np.intp]:
     return np.asarray(np.where(points, second, leading))
 
 
+_EDGES = [10.0**-decade for decade in range(1, HISTOGRAM_BINS)]
+_NOTHING = pa.RecordBatch.from_pylist([], schema=FLAGGED)
+
+
+def _histogram(p_values: Scores) -> tuple[int, ...]:
+    at_most = [p_values.size, *(int(np.count_nonzero(p_values <= edge)) for edge in _EDGES), 0]
+    return tuple(more - fewer for more, fewer in pairwise(at_most))
+
+
+def _lists(columns: Sequence[Scores]) -> pa.Array:
+    """Return a list column: one value a model for each row."""
+    values = np.stack(columns, axis=1)
+    offsets = np.arange(values.shape[0] + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
