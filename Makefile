@@ -28,7 +28,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed docs/examples/weir-mahalanobis/pyproj
 	touch $@
 
 $(VENV)/.installed-neural: $(VENV)/.installed-dev
-	$(PIP) install --constraint constraints.txt --editable '.[dev,neural]'
+	$(PIP) install --constraint constraints.txt --editable '.[dev,neural,pcap]'
 	touch $@
 
 demo: install ## train on synthetic traffic, run the stream, print explained alerts, sum up
