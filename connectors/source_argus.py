@@ -13,19 +13,13 @@ import pyarrow.compute as pc
 
 from connectors import layouts
 from connectors.layouts import ARGUS, ARGUS_TOTALS, Layout
+from connectors.protocols import protocol_name
 from connectors.records import CONN
 from connectors.source_table import Dataset, TableSource
 from connectors.source_unsw import PORT_PROTOCOLS
 from connectors.table_fields import Fields, ended
 
-_PROTOCOLS = {
-    "rtp": "udp",
-    "rtcp": "udp",
-    "udt": "udp",
-    "icmp6": "ipv6-icmp",
-    "icmpv6": "ipv6-icmp",
-    "ipv6-icmp*": "ipv6-icmp",
-}
+_PROTOCOLS = {"rtp": "udp", "rtcp": "udp", "udt": "udp", "ipv6-icmp*": "ipv6-icmp"}
 _EXCHANGES = ("CON", "ACC", "EST", "FIN", "CLO", "INT", "REQ", "ECO", "ECR")
 _REQUESTS = ("INT", "REQ", "ECO")
 _ANSWERING = (*PORT_PROTOCOLS, "icmp", "ipv6-icmp")
@@ -87,9 +81,9 @@ def _swap(swapped: pa.Array, src: pa.Array, dst: pa.Array) -> tuple[pa.Array, pa
 
 
 def _protocols(fields: Fields) -> pa.Array:
-    """Return protocols, lower case; Argus calls udp by what it carries, and shortens ipv6-icmp."""
+    """Return protocols by name; Argus calls some udp by what it carries."""
     coded = pc.utf8_lower(fields.text("proto")).dictionary_encode()
-    names = [_PROTOCOLS.get(name, name) for name in coded.dictionary.to_pylist()]
+    names = [_PROTOCOLS.get(name, protocol_name(name)) for name in coded.dictionary.to_pylist()]
     return pa.array(names, pa.string()).take(coded.indices)
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from connectors import layouts
 from connectors.layouts import CIC_FLOWS, CIC_PLAIN, CIC_TIMED, Layout
-from connectors.netflow.conn import PROTOCOLS
+from connectors.protocols import protocol_name
 from connectors.records import CONN
 from connectors.source_table import Dataset, TableSource, synthetic_times
 from connectors.source_unsw import PORT_PROTOCOLS
@@ -80,9 +80,9 @@ def _identity(fields: Fields, layout: Layout) -> dict[str, pa.Array]:
 
 def _protocols(fields: Fields) -> pa.Array:
     """Return protocols by name; 0, as CICFlowMeter calls all but tcp and udp, is null."""
-    numbers = fields.count("protocol")
-    known = pc.and_(pc.greater(numbers, 0), pc.less(numbers, len(PROTOCOLS)))
-    return PROTOCOLS.take(pc.if_else(known, numbers, None))
+    coded = fields.count("protocol").dictionary_encode()
+    names = [protocol_name(str(number)) if number else None for number in coded.dictionary.to_pylist()]
+    return pa.array(names, pa.string()).take(coded.indices)
 
 
 def _labels(fields: Fields) -> pa.Array:
@@ -139,13 +139,13 @@ def _mask(array: pa.Array) -> Mask:
 
 _SYNTHETIC = "Event times are synthetic: 2017-07-03T00:00:00Z and 10 ms for each record; the file has none."
 _WRITTEN_TIMES = (
-    "Timestamp is taken as UTC, day before month; CICFlowMeter writes the local time of where it ran, and some "
-    "files of 2017 the hours of the afternoon as 1 to 5, without saying so."
+    "Timestamp is taken as UTC, day before month; CICFlowMeter writes the local time of where it ran, and "
+    "some files of 2017 the hours of the afternoon as 1 to 5, without saying so."
 )
 _NO_ADDRESSES = "The file has no addresses, so alerts name the sensor only."
 _ORIGINATOR = (
-    "The originator is the sender of the first packet that CICFlowMeter saw; a flow that it cut in two may go "
-    "on from the other side."
+    "The originator is the sender of the first packet that CICFlowMeter saw; a flow that it cut in two may "
+    "go on from the other side."
 )
 _STATES = (
     "States follow from counts of flags, which do not say who sent them and are mostly 0 in 2017 and 2018."

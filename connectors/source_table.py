@@ -64,10 +64,8 @@ class TableSource:
         self.n_records = self._table.n_records
         self.notes = dataset.notes(self._layout)
         first = self._probe(path)
-        identity = f"{self.name},{self._sensor},".encode()
-        self.source_id = hashlib.blake2b(identity + table_file.file_digest(path), digest_size=10).hexdigest()
-        # The salt makes the ids of two files differ at no cost a row.
-        self._salt = hashlib.blake2b(self._sensor.encode() + b"," + first, digest_size=16).digest()
+        self.source_id = file_id(self.name, self._sensor, path)
+        self._salt = salt(self._sensor, first)
 
     def chunks(self, start: int = 0, *, rows: int = ROWS_PER_CHUNK) -> Iterator[Chunk]:
         """Yield the records from position `start` on, at most `rows` positions a chunk."""
@@ -76,31 +74,12 @@ class TableSource:
 
     def _chunk(self, block: Block) -> Chunk:
         fields = Fields(block)
-        columns = self._dataset.convert(fields, self._layout)
-        batch = self._batch(block, columns)
-        readable = np.setdiff1d(np.arange(len(fields)), list(fields.faults), assume_unique=True)
-        if fields.faults:
-            batch = batch.take(pa.array(readable))
-        checked = self.record_type.check(batch)
-        faults = fields.faults | {int(readable[b.index]): (b.reason, b.detail) for b in checked.bad}
-        rejects = [*block.rejects, *(_reject(block, row, *why) for row, why in faults.items())]
-        rejects.sort(key=lambda reject: reject.position)
-        return Chunk(rows=checked.rows, first=block.first, next=block.next, rejects=tuple(rejects))
-
-    def _batch(self, block: Block, columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
-        identity = {
-            "sensor": pa.repeat(self._sensor, len(block.raw)),
-            "flow_id": pa.array(self._flow_ids(block), pa.string()),
-            "position": pa.array(block.positions),
+        columns = {
+            "sensor": pa.repeat(self._sensor, len(fields)),
+            "flow_id": flow_ids(block, self._salt),
+            **self._dataset.convert(fields, self._layout),
         }
-        return pa.RecordBatch.from_pydict({**identity, **columns})
-
-    def _flow_ids(self, block: Block) -> list[str]:
-        salt, blake2b = self._salt, hashlib.blake2b
-        return [
-            blake2b(b"%d," % position + raw, digest_size=10, salt=salt).hexdigest()
-            for position, raw in zip(block.positions.tolist(), block.raw, strict=True)
-        ]
+        return assembled(block, fields, columns, self.record_type)
 
     def _probe(self, path: Path) -> bytes:
         """Return the bytes of the first record; refuse a file none of whose first records can be read."""
@@ -120,6 +99,42 @@ class TableSource:
                 f"{path}: none of the first {block.next} records reads as {self._layout.about}: {why}"
             )
         return block.raw[0] if block.positions[0] == 0 else block.rejects[0].raw
+
+
+def file_id(name: str, sensor: str, path: Path) -> str:
+    """Return the identity of a file's content as a source of some kind."""
+    identity = f"{name},{sensor},".encode()
+    return hashlib.blake2b(identity + table_file.file_digest(path), digest_size=10).hexdigest()
+
+
+def salt(sensor: str, first: bytes) -> bytes:
+    """Return what makes the ids of two files differ, at no cost a row: from sensor and first record."""
+    return hashlib.blake2b(sensor.encode() + b"," + first, digest_size=16).digest()
+
+
+def flow_ids(block: Block, salt: bytes) -> pa.Array:
+    """Return the ids of a block's records, from their positions and bytes."""
+    blake2b = hashlib.blake2b
+    ids = [
+        blake2b(b"%d," % position + raw, digest_size=10, salt=salt).hexdigest()
+        for position, raw in zip(block.positions.tolist(), block.raw, strict=True)
+    ]
+    return pa.array(ids, pa.string())
+
+
+def assembled(
+    block: Block, fields: Fields, columns: Mapping[str, pa.Array], record_type: RecordType
+) -> Chunk:
+    """Return a block as a chunk; records with a fault, or that fail the check, are rejects."""
+    batch = pa.RecordBatch.from_pydict({**columns, "position": pa.array(block.positions)})
+    readable = np.setdiff1d(np.arange(len(fields)), list(fields.faults), assume_unique=True)
+    if fields.faults:
+        batch = batch.take(pa.array(readable))
+    checked = record_type.check(batch)
+    faults = fields.faults | {int(readable[b.index]): (b.reason, b.detail) for b in checked.bad}
+    rejects = [*block.rejects, *(_reject(block, row, *why) for row, why in faults.items())]
+    rejects.sort(key=lambda reject: reject.position)
+    return Chunk(rows=checked.rows, first=block.first, next=block.next, rejects=tuple(rejects))
 
 
 def synthetic_times(fields: Fields, start_us: int) -> pa.Array:

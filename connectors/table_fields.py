@@ -58,13 +58,16 @@ class Fields:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def exact(self, name: str) -> pa.Array:
+        """Return a column of text as it stands there."""
+        return self._parsed(name, self._columns[name].cast(pa.binary()), pa.string(), "UTF-8 text")
+
     def __contains__(self, name: str) -> bool:
         return name in self._columns
 
     def text(self, name: str) -> pa.Array:
         """Return a column as text without blanks around it; missing cells are empty."""
-        column = self._columns[name].cast(pa.string())
-        return pc.fill_null(pc.utf8_trim_whitespace(column), "")
+        return _trimmed(self._columns[name])
 
     def number(self, name: str) -> pa.Array:
         """Return a column as float64; an empty cell is null."""
@@ -73,24 +76,26 @@ class Fields:
     def count(self, name: str) -> pa.Array:
         """Return a column as int64; an empty cell is null."""
         column = self._columns[name]
-        if pa.types.is_floating(column.type):
-            # A typed file with missing counts holds them as NaN.
-            column = pc.if_else(pc.is_nan(column), None, column)
-        return self._numeric(name, column, pa.int64(), "a whole number")
+        return self._numeric(name, _without_nan(column), pa.int64(), "a whole number")
 
     def port(self, name: str, there: pa.Array | None = None) -> pa.Array:
         """Return a column of ports as uint16; `-` and empty cells are null, `0x50` is 80.
 
         Where `there` is given and not true, the flow has no ports, and what stands here is not read.
         """
-        column = pc.utf8_lower(self.text(name))
+        column = pc.utf8_lower(_trimmed(_without_nan(self._columns[name])))
         column = pc.if_else(pc.is_in(column, pa.array(["-", ""])), None, column)
         if there is not None:
             column = pc.if_else(there, column, None)
         return self._parsed(name, column, pa.uint16(), "a port from 0 to 65535, in decimal or 0x hex")
 
     def address(self, name: str) -> pa.Array:
-        """Return a column of addresses as 16 bytes each; `-` and empty cells are null."""
+        """Return a column of addresses as 16 bytes each; `-` and empty cells are null.
+
+        They stand there as text, or as 4 or 16 bytes.
+        """
+        if is_binary(self._columns[name].type):
+            return self._packed(name)
         coded = self.text(name).dictionary_encode()
         texts = coded.dictionary.to_pylist()
         packed = pa.array([packed_address(text) for text in texts], ADDRESS)
@@ -100,11 +105,23 @@ class Fields:
         self._note(name, known.take(coded.indices), "an IPv4 or IPv6 address")
         return packed.take(coded.indices)
 
+    def _packed(self, name: str) -> pa.Array:
+        column = self._columns[name].cast(pa.binary())
+        length = pc.binary_length(column)
+        mapped = pc.binary_join_element_wise(pa.scalar(_MAPPED), column, pa.scalar(b""))
+        known = pc.or_(pc.equal(length, 4), pc.equal(length, 16))
+        self._note(name, pc.fill_null(known, fill_value=True), "an address of 4 or 16 bytes")
+        whole = pc.if_else(pc.equal(length, 4), mapped, column)
+        return pc.if_else(known, whole, None).cast(ADDRESS)
+
     def time(self, name: str, *formats: str) -> pa.Array:
         """Return a column of times: dates as in ISO 8601, seconds since 1970, or one of `formats` (strptime).
 
-        Times without a zone are UTC; an empty cell is null.
+        Times without a zone are UTC; an empty cell is null. A typed column may have any unit.
         """
+        if pa.types.is_timestamp(self._columns[name].type):
+            column = pc.floor_temporal(self._columns[name], unit="microsecond")
+            return self._parsed(name, column, TIME, "a time from 1970 to 2099")
         text = self.text(name)
         # A zone-free time gets the zone in which it is read; what is no such time stays as it is.
         written = pc.replace_substring_regex(text, _WRITTEN_TIME, r"\1-\2-\3 \4\5")
@@ -153,6 +170,21 @@ class Fields:
             seen = repr(self._columns[name][row].as_py())[:60]
             detail = f"{name} is {seen}, expected {expected}"
             self.faults.setdefault(row, ("unreadable_value", detail))
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Say whether a column holds bytes."""
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
+
+
+def _trimmed(column: pa.Array) -> pa.Array:
+    return pc.fill_null(pc.utf8_trim_whitespace(column.cast(pa.string())), "")
+
+
+def _without_nan(column: pa.Array) -> pa.Array:
+    """Return null for NaN: a typed file with missing counts holds them so."""
+    return pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
 
 
 def _cast_or_none(cell: pa.Scalar, kind: pa.DataType) -> pa.Scalar | None:
