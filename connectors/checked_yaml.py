@@ -124,4 +124,4 @@ def unknown(name: str, known: Iterable[str], what: str = "setting") -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if near:
         return f"unknown {what}; did you mean {near[0]}?"
-    return f"unknown {what}; known here: {', '.join(names)}"
+    return f"unknown {what}; known here: {', '.join(names)}" if names else f"unknown {what}"
