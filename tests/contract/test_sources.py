@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from captures import make_source as capture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -116,6 +117,9 @@ SOURCES: dict[str, Make] = {
     "nsl-kdd again": lambda folder, n: open_source(
         "nsl-kdd", write_text(folder / "a.txt", NSL_KDD, n), run=2, shift_us=3_600_000_000
     ),
+    "pcap": lambda folder, n: capture("a.pcap", folder, n),
+    "pcap gzip": lambda folder, n: capture("a.pcap.gz", folder, n),
+    "pcapng": lambda folder, n: capture("a.pcapng", folder, n),
 }
 
 each_source = pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
@@ -302,6 +306,7 @@ PINNED = {
     "nsl-kdd text": "bb9197aa3c47",
     "nsl-kdd parquet": "f8ba8cb3a4b0",
     "unsw raw parquet": "e545f9714a34",
+    "pcap": "d855517275fa",
 }
 
 
