@@ -13,9 +13,11 @@ import pytest
 from captures import make_source as capture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from netflow_datagrams import write_datagrams
 
 from connectors.base import Chunk, Reject, Source
 from connectors.layouts import KDD99, NSL_KDD, UNSW_PARTITION, UNSW_RAW, Layout
+from connectors.source_netflow import DatagramFiles
 from connectors.sources import Generated, open_source
 
 N_RECORDS = 57
@@ -117,6 +119,7 @@ SOURCES: dict[str, Make] = {
     "nsl-kdd again": lambda folder, n: open_source(
         "nsl-kdd", write_text(folder / "a.txt", NSL_KDD, n), run=2, shift_us=3_600_000_000
     ),
+    "netflow datagrams": lambda folder, n: DatagramFiles(write_datagrams(folder, n)),
     "pcap": lambda folder, n: capture("a.pcap", folder, n),
     "pcap gzip": lambda folder, n: capture("a.pcap.gz", folder, n),
     "pcapng": lambda folder, n: capture("a.pcapng", folder, n),
