@@ -29,6 +29,16 @@ Start = Literal["beginning", "latest"] | Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Offsets that a log gave up before they were read."""
+
+    topic: str
+    partition: int
+    first: int
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A Kafka message as it stands in its log."""
 
@@ -53,6 +63,8 @@ class KafkaReader:
         Where the brokers are.
     timeout_s : float
         Longest time without any progress before a bounded reading fails.
+    committed : bool
+        Whether messages of transactions that were given up, or have not ended, are left out.
 
     Raises
     ------
@@ -60,11 +72,15 @@ class KafkaReader:
         From every method, in one sentence, if the broker does not answer or the topic is missing.
     """
 
-    def __init__(self, settings: KafkaSettings, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, settings: KafkaSettings, *, timeout_s: float = 30.0, committed: bool = False) -> None:
+        self.lost: list[Lost] = []
         self._settings = settings
         self._timeout_s = timeout_s
         self._consumer = consumer(
-            settings, fetch_max_wait_ms=POLL_MS, max_partition_fetch_bytes=MAX_MESSAGE_BYTES
+            settings,
+            fetch_max_wait_ms=POLL_MS,
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+            isolation_level="read_committed" if committed else "read_uncommitted",
         )
 
     def __enter__(self) -> Self:
@@ -170,23 +186,42 @@ class KafkaReader:
         Ends when `stop` is set or after `idle_timeout_s` without a message; waits for ever if
         neither is given, but not for a broker that is gone.
         """
-        self._assign(self._starts(topic, start))
-        last = asked = time.monotonic()
+        batches = self.batches(topic, start)
+        last = time.monotonic()
         while stop is None or not stop.is_set():
-            with broker_errors(self._settings, f"follow {topic}"):
-                messages = self._poll(POLL_MS)
-                now = time.monotonic()
-                if messages:
-                    last = asked = now
-                elif now - asked > ALIVE_S:
-                    self._ask(topic)
-                    asked = time.monotonic()
+            messages = next(batches)
+            now = time.monotonic()
+            if messages:
+                last = now
             if idle_timeout_s is not None and now - last > idle_timeout_s:
                 return
             for message in messages:
                 yield message
                 if stop is not None and stop.is_set():
                     return
+
+    def batches(
+        self, topic: str, start: Start = "latest", *, n: int | None = None
+    ) -> Iterator[list[Message]]:
+        """Return an endless iterator over what comes, at most `n` messages a batch, in order of a partition.
+
+        A batch is empty when nothing came for `POLL_MS`. What the log gave up is added to `lost`.
+        """
+        self._assign(self._starts(topic, start))
+        return self._batches(topic, n)
+
+    def _batches(self, topic: str, n: int | None) -> Iterator[list[Message]]:
+        asked = time.monotonic()
+        while True:
+            with broker_errors(self._settings, f"follow {topic}"):
+                messages = self._poll(POLL_MS, n)
+                now = time.monotonic()
+                if messages:
+                    asked = now
+                elif now - asked > ALIVE_S:
+                    self._ask(topic)
+                    asked = time.monotonic()
+            yield messages
 
     def _ask(self, topic: str) -> None:
         """Fail if the broker does not answer; polling alone would wait for it in silence."""
@@ -249,9 +284,9 @@ class KafkaReader:
         position: int | None = self._consumer.position(tp, timeout_ms=POLL_MS)
         return -1 if position is None else position
 
-    def _poll(self, timeout_ms: int) -> list[Message]:
+    def _poll(self, timeout_ms: int, n: int | None = None) -> list[Message]:
         try:
-            polled = self._consumer.poll(timeout_ms)
+            polled = self._consumer.poll(timeout_ms, max_records=n)
         except kafka.errors.OffsetOutOfRangeError as error:
             self._skip_lost(list(error.args[0]))
             return []
@@ -261,11 +296,13 @@ class KafkaReader:
         """Go on at the log's start where retention has overtaken us."""
         begins = self._consumer.beginning_offsets(tps)
         for tp in tps:
-            if self._position(tp) > begins[tp]:
+            position = self._position(tp)
+            if position > begins[tp]:
                 raise BrokerError(
-                    f"offset {self._position(tp)} lies beyond the end of {tp.topic}/{tp.partition}; "
+                    f"offset {position} lies beyond the end of {tp.topic}/{tp.partition}; "
                     "the topic was made anew: begin again"
                 )
+            self.lost.append(Lost(tp.topic, tp.partition, position, begins[tp]))
             self._consumer.seek(tp, begins[tp])
 
 

@@ -128,6 +128,19 @@ class TopicAdmin:
             found = self._admin.describe_topics(list(names))
         return {topic["name"]: len(topic["partitions"]) for topic in found if topic["error_code"] == 0}
 
+    def identity(self, name: str) -> str:
+        """Return what names a topic and no other one, not even one made anew under its name.
+
+        That is the topic's id, or the cluster's with the name where brokers are too old to have one.
+        """
+        with broker_errors(self._settings, f"describe {name}"):
+            [found] = self._admin.describe_topics([name])
+            cluster = self._admin.describe_cluster()["cluster_id"]
+        if found["error_code"]:
+            raise BrokerError(f"topic {name} does not exist at {self._settings.servers}; create it first")
+        topic_id = str(found.get("topic_id") or "")
+        return topic_id if topic_id.strip("0-") else f"{cluster},{name}"
+
     def configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the settings of topics as the broker states them; the local broker states none."""
         # All settings, not a few by name: the local broker hangs up when asked for one.
