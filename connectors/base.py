@@ -26,7 +26,8 @@ class Chunk:
     """Consecutive records of a source: the good ones as a batch, the bad ones as rejects.
 
     `rows` has the schema of the source's record type, with `position` filled. Every position in
-    [first, next) is that of exactly one row or one reject; both are in order of position.
+    [first, next) is that of at most one row or reject, both in order of position; what has neither
+    holds no flow: a header line, an event of another kind, an offset without a message.
     """
 
     rows: pa.RecordBatch
@@ -37,10 +38,11 @@ class Chunk:
 
 @runtime_checkable
 class Source(Protocol):
-    """A file or generator of flow records that can be read again from any position.
+    """A file, generator or live feed of flow records, read in order from any position.
 
     Reading twice gives the same bytes, the same flow ids and the same order. Memory does not grow
-    with the size of the source.
+    with the size of the source. A live source goes on without an end, and yields a chunk that covers
+    nothing now and then while nothing comes, so that its reader can see to other things.
     """
 
     name: str
@@ -59,4 +61,13 @@ class Source(Protocol):
 
     def chunks(self, start: int = 0, *, rows: int = ROWS_PER_CHUNK) -> Iterator[Chunk]:
         """Yield the records from position `start` on, at most `rows` positions a chunk."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A live source that counts what else happens to it: datagrams, gaps, losses."""
+
+    def counters(self) -> dict[str, int]:
+        """Return what was counted since it was opened, by name."""
         ...

@@ -44,6 +44,7 @@ class WriterOptions:
     idle_s: float = 5.0  # silence after which the lanes are flushed
     lane_by: LaneBy = "sensor"
     sensor_lanes: Mapping[str, int] = field(default_factory=dict)
+    late_ok: bool = False  # rows may begin behind a lane's clock: for live sources, never for a replay
 
 
 @dataclass(slots=True)
@@ -237,7 +238,7 @@ class FlowsWriter:
 
     def _check_clock(self, number: int, first_us: int) -> None:
         behind_us = self._lanes[number].clock_us - first_us
-        if behind_us > BEHIND_US:
+        if behind_us > BEHIND_US and not self._options.late_ok:
             raise BrokerError(
                 f"this source begins {behind_us / 1e6:.0f} s behind the clock of lane {number} of "
                 f"{self._topics.flows}, where all of it would count as late; replay it under a prefix of "

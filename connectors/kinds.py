@@ -12,6 +12,8 @@ from connectors.layouts import LAYOUTS
 from connectors.lines import TextFile
 from connectors.sources import SOURCES, open_source
 
+JSON = "json"
+"""Kind of a file of JSON lines, which a mapping explains."""
 SHOWN_BYTES = 32
 """Bytes of an unknown file that a message shows."""
 
@@ -107,7 +109,9 @@ def _of_columns(names: list[str]) -> str | None:
     return known.dataset if known else None
 
 
-def open_file(path: Path | TextFile, *, kind: str | None = None, sensor: str | None = None) -> Source:
+def open_file(
+    path: Path | TextFile, *, kind: str | None = None, sensor: str | None = None, mapping: str | None = None
+) -> Source:
     """Return a file as a source of flows.
 
     Parameters
@@ -118,6 +122,8 @@ def open_file(path: Path | TextFile, *, kind: str | None = None, sensor: str | N
         One of `kind_names()`; default: recognised by content.
     sensor : str, optional
         Where the flows were observed; default: the name of the kind.
+    mapping : str, optional
+        Of JSON lines: a file that says which value is which column, or the name of a preset.
 
     Raises
     ------
@@ -125,9 +131,20 @@ def open_file(path: Path | TextFile, *, kind: str | None = None, sensor: str | N
         If it cannot be read, or is not of this kind.
     """
     plain = path.path if isinstance(path, TextFile) else path
+    if mapping is not None:
+        return _mapped(plain, mapping, kind, sensor)
     kind = kind or recognise(plain)
     if kind in KINDS:
         return KINDS[kind].open(path, sensor=sensor)
     if kind not in kind_names():
         raise SourceError(f"no kind {kind!r}; expected one of {', '.join(kind_names())}")
     return open_source(kind, plain, sensor=sensor)
+
+
+def _mapped(path: Path, mapping: str, kind: str | None, sensor: str | None) -> Source:
+    from connectors.mapping import load_mapping
+    from connectors.source_json import JsonSource
+
+    if kind not in (None, JSON):
+        raise SourceError(f"{path}: a mapping is for JSON lines, not for kind {kind}; leave one of them out")
+    return JsonSource(path, load_mapping(mapping), sensor=sensor)

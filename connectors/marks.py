@@ -101,6 +101,12 @@ def read_tail(reader: KafkaReader, topic: str, lane: int, source_id: str) -> Tai
     return tail
 
 
+def known_sources(reader: KafkaReader, topic: str) -> frozenset[str]:
+    """Return the ids of the sources that the lanes of a flows topic remember."""
+    tails = (read_tail(reader, topic, lane, "") for lane in reader.partitions(topic))
+    return frozenset(source for tail in tails for source in tail.marks)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumption:
     """Where a source goes on."""

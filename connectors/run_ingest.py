@@ -3,32 +3,18 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from connectors.base import Chunk, Reject, Source
 from connectors.kafka_writer import FlowsWriter
+from connectors.pacer import Times
 from connectors.wire import encode
 
 AHEAD_S = 300.0
 """A flow that ended later than this from now has a wrong clock: it would make all later ones late."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Ingested:
-    """What a run has brought into the log so far."""
-
-    n_sent: int = 0
-    n_rejected: int = 0
-    lanes: dict[int, int] = field(default_factory=dict)  # lane -> rows
-    begun: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        """Since the run began."""
-        return time.monotonic() - self.begun
 
 
 def ingest(
@@ -75,7 +61,7 @@ def without_future(chunk: Chunk, now_s: float) -> Chunk:
     return replace(chunk, rows=chunk.rows.filter(pa.array(~ahead)), rejects=tuple(rejects))
 
 
-def _rejects(rows: pa.RecordBatch, ahead: list[int], times: np.ndarray, now_s: float) -> Iterator[Reject]:
+def _rejects(rows: pa.RecordBatch, ahead: list[int], times: Times, now_s: float) -> Iterator[Reject]:
     for row in ahead:
         yield Reject(
             position=rows.column("position")[row].as_py(),

@@ -40,6 +40,7 @@ def replay(
     limit: int | None = None,
     rebase: bool = False,
     stop: threading.Event | None = None,
+    clock: Callable[[], float] = time.monotonic,
     progress: Callable[[int], None] = lambda _: None,
 ) -> ReplaySummary:
     """Write a source from where the writer left it, flush its lanes, and return what was done.
@@ -59,12 +60,14 @@ def replay(
         goes on so without being told.
     stop : Event, optional
         Ends the replay soon after it is set; run again, and it goes on.
+    clock : callable
+        Monotonic seconds, for `speed`.
     progress : callable
         Called with the position reached.
     """
     stop = stop or threading.Event()
     begun = time.monotonic()
-    pacer = None if speed is None else Pacer(speed)
+    pacer = None if speed is None else Pacer(speed, clock=clock)
     shift_us = writer.rebase(_first_time(source)) if rebase else writer.shift_us
     source = rebased(source, shift_us) if shift_us else source
     progress(writer.start)

@@ -1,6 +1,7 @@
 """A source fed into the flows topic of an installation: opened, resumed, sent once more."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ def feed(
     again: bool = False,
     rebase: bool = False,
     stop: threading.Event | None = None,
+    clock: Callable[[], float] = time.monotonic,
     begun: Callable[[Source], None] = lambda _source: None,
     progress: Callable[[int], None] = lambda _position: None,
 ) -> Sent:
@@ -55,6 +57,8 @@ def feed(
         Under new ids, and with times shifted to go on from the lanes' clock.
     stop : Event, optional
         Ends it soon after it is set.
+    clock : callable
+        Monotonic seconds, for `speed`.
     begun, progress : callable
         Told the source that is sent, just before, and then the position reached.
 
@@ -64,12 +68,19 @@ def feed(
         If the source cannot be read or the broker is gone; run again, and it goes on.
     """
     chosen, writer, run = (
-        _next_run(settings, source, limit) if again else (source, _writer(settings, source), 0)
+        _next_run(settings, source, limit) if again else (source, flows_writer(settings, source), 0)
     )
     with writer:
         begun(chosen)
         summary = replay(
-            chosen, writer, speed=speed, limit=limit, rebase=rebase or again, stop=stop, progress=progress
+            chosen,
+            writer,
+            speed=speed,
+            limit=limit,
+            rebase=rebase or again,
+            stop=stop,
+            clock=clock,
+            progress=progress,
         )
     return Sent(source=source.name, topic=Topics(settings.topics.prefix).flows, run=run, summary=summary)
 
@@ -79,7 +90,7 @@ def _next_run(settings: Settings, source: Source, limit: int | None) -> tuple[So
     run = 1
     while True:
         chosen = once_more(source, run)
-        writer = _writer(settings, chosen)
+        writer = flows_writer(settings, chosen)
         if not _complete(chosen, writer.start, limit):
             return chosen, writer, run
         writer.close()
@@ -92,7 +103,8 @@ def _complete(source: Source, start: int, limit: int | None) -> bool:
     return start > 0 and next(iter(source.chunks(start)), None) is None
 
 
-def _writer(settings: Settings, source: Source) -> FlowsWriter:
+def flows_writer(settings: Settings, source: Source, *, late_ok: bool = False) -> FlowsWriter:
+    """Return a writer for a source, packing and spreading its records as the settings say."""
     chosen = settings.writer
     options = WriterOptions(
         rows=chosen.rows,
@@ -100,6 +112,7 @@ def _writer(settings: Settings, source: Source) -> FlowsWriter:
         linger_s=chosen.linger_s,
         lane_by=chosen.lane_by,
         sensor_lanes=chosen.sensor_lanes,
+        late_ok=late_ok,
     )
     topics = Topics(settings.topics.prefix)
     return FlowsWriter(

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.metrics_core import HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from pipeline.version import version
+from pipeline.watch_metrics import WatchMetrics
 
 DURATIONS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds of the time that one message takes in a stage."""
@@ -57,6 +58,23 @@ class PValues(Collector):
         yield family
 
 
+class SourceEvents(Collector):
+    """Counters that live sources keep themselves, told as they stand."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Mapping[str, int]] = {}  # by kind of source
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one counter for each source and event."""
+        family = CounterMetricFamily(
+            "weir_source_events", "What else a live source has seen.", labels=("source", "event")
+        )
+        for source, counts in sorted(self.counts.items()):
+            for event, count in counts.items():
+                family.add_metric([source, event], float(count))
+        yield family
+
+
 class StageMetrics:
     """The metrics of one stage, with its label looked up once."""
 
@@ -93,6 +111,7 @@ class Metrics:
         self._times(registry)
         self._decisions(registry)
         self._state(registry)
+        self.watch = WatchMetrics(registry)
         ProcessCollector(registry=registry)
         build = Gauge("weir_build_info", "Always 1.", ("version", "python"), registry=registry)
         build.labels(version(), platform.python_version()).set(1)
@@ -115,6 +134,8 @@ class Metrics:
             "Lateness of the latest record of the message last read, behind the lane clock.",
             registry=registry,
         )
+        self.source_events = SourceEvents()
+        registry.register(self.source_events)
         self.repeated_records = Counter(
             "weir_repeated_records", "Records dropped because they had been seen.", registry=registry
         )
@@ -156,6 +177,12 @@ class Metrics:
         )
         self.alerts_grouped = Counter(
             "weir_alerts_grouped", "Flagged flows counted in a summary only.", registry=registry
+        )
+        self.alerts_suppressed = Counter(
+            "weir_alerts_suppressed",
+            "Flagged flows that a suppression kept from being alerts.",
+            ("reason",),
+            registry=registry,
         )
         self._model_info = Gauge(
             "weir_model_info",

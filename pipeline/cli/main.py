@@ -33,7 +33,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "detectors": ("pipeline.cli.detectors:detectors", "List or show the detectors."),
     "models": ("pipeline.cli.models:models", "List or show model bundles."),
     "panels": ("pipeline.cli.panels:panels", "Check the models that judge together."),
+    "inspect": ("pipeline.cli.inspect:inspect", "Look at a file of flows: kind, counts, rejects, rows."),
     "replay": ("pipeline.cli.replay:replay", "Send a dataset or synthetic traffic into the stream."),
+    "ingest": ("pipeline.cli.ingest:ingest", "Bring live flows into the stream, until stopped."),
     "worker": ("pipeline.cli.worker:worker", "Run a worker: features, detect, alerts or all."),
     "alerts": ("pipeline.cli.alerts:alerts", "Follow the alerts."),
     "dead-letters": (

@@ -1,17 +1,17 @@
-"""`weir replay`: a dataset or synthetic traffic into the stream."""
+"""`weir replay`: files of flows, datasets or synthetic traffic into the stream."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from connectors.base import Source
+from pipeline.cli.bars import position_bar
 from pipeline.cli.options import examples, settings_options
-from pipeline.cli.signals import stop_event, stop_on_sigterm
+from pipeline.cli.signals import PausingClock, stop_event, stop_on_sigterm
 from pipeline.feed import Sent, feed
 from pipeline.settings import Settings
 
@@ -36,22 +36,33 @@ class Speed(click.ParamType):
 
 @click.command(
     epilog=examples(
+        "weir replay conn.log --sensor border",
+        "weir replay monday.pcap tuesday.pcap --rebase --speed 10x",
         "weir replay synthetic --seed 7 --days 1",
         "weir replay nsl-kdd --data data/nsl_kdd --part test",
         "weir replay unsw-nb15 --limit 20000 --prefix unsw",
-        "weir replay synthetic --speed 10x --again",
+        "weir replay synthetic --speed 10x --loop",
     )
 )
-@click.argument("dataset")
-@click.option("--data", type=click.Path(path_type=Path), help="The file, or its folder; default: WEIR_DATA.")
-@click.option("--part", help="Which file of the dataset: train, test ...")
-@click.option("--sensor", help="Where the flows were observed; default: the dataset's name.")
+@click.argument("names", metavar="FILE...|DATASET", nargs=-1, required=True)
+@click.option("--kind", help="What the files are; default: told by their content.")
+@click.option("--mapping", metavar="FILE|PRESET", help="Of JSON lines: which value is which column.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Of a dataset: the file, or its folder; default: WEIR_DATA.",
+)
+@click.option("--part", help="Of a dataset: which file: train, test ...")
+@click.option("--sensor", help="Where the flows were observed; default: the name of the kind or dataset.")
 @click.option(
     "--speed", type=Speed(), default="max", show_default=True, help="max, or 1x, 10x ... of event time."
 )
-@click.option("--limit", type=click.IntRange(1), help="Only the first N records of the dataset.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N records.")
 @click.option("--again", is_flag=True, help="Once more, as new flows that go on from the lanes' clock.")
 @click.option("--rebase", is_flag=True, help="Shift event times to go on from the lanes' clock.")
+@click.option(
+    "--loop", is_flag=True, help="Again and again, as with --again, until stopped: for endurance tests."
+)
 @click.option("--seed", type=click.IntRange(0), help="synthetic: which site.")
 @click.option("--days", type=click.IntRange(1), help="synthetic: how many days.")
 @click.option("--start", type=click.DateTime(["%Y-%m-%d"]), help="synthetic: the first day.")
@@ -64,7 +75,9 @@ class Speed(click.ParamType):
 def replay(
     *,
     settings: Settings,
-    dataset: str,
+    names: tuple[str, ...],
+    kind: str | None,
+    mapping: str | None,
     data: Path | None,
     part: str | None,
     sensor: str | None,
@@ -72,13 +85,15 @@ def replay(
     limit: int | None,
     again: bool,
     rebase: bool,
+    loop: bool,
     as_json: bool,
     **generated: Any,
 ) -> None:
-    """Send a dataset into the stream: nsl-kdd, kdd99, unsw-nb15, unsw-conn or synthetic.
+    """Send files of flows, or a dataset (nsl-kdd, kdd99, unsw-nb15, unsw-conn, synthetic), into the stream.
 
-    Run again after whatever stopped it, it goes on behind what the lanes hold: nothing is lost, and
-    nothing is there twice. What is no record goes to the dead letters.
+    The kind of a file is told by its content; weir inspect shows what is in it. Run again after
+    whatever stopped it, it goes on behind what the lanes hold: nothing is lost, and nothing is there
+    twice. What is no record goes to the dead letters. Ctrl-Z pauses a paced replay, and its clock.
     """
     from pipeline.errors import SettingsError
     from pipeline.topic_plan import conflicts
@@ -86,56 +101,82 @@ def replay(
     stop_on_sigterm()
     if settings.writer.lane_by != "sensor" and (problems := conflicts(settings)):
         raise SettingsError(problems[0])
-    source = _opened(dataset, data, part, sensor, generated)
-    with _bar(source, limit) as progress:
-        # From here on a stop ends it behind a whole message, with a summary.
-        stop = stop_event()
-        sent = feed(
-            settings,
-            source,
-            speed=speed,
-            limit=limit,
-            again=again,
-            rebase=rebase,
-            stop=stop,
-            begun=_notes,
-            progress=progress,
-        )
-    click.echo(_json(sent) if as_json else _text(sent))
-    if stop.is_set():
-        click.echo("stopped; run the same command again, and it goes on from there", err=True)
-        raise KeyboardInterrupt
+    opened = Opened(
+        names=names, kind=kind, mapping=mapping, data=data, part=part, sensor=sensor, generated=generated
+    )
+    clock = PausingClock()
+    # From here on a stop ends it behind a whole message, with a summary.
+    stop = stop_event()
+    for source, once_more in opened.sources(loop=loop):
+        with position_bar(source, limit) as progress:
+            sent = feed(
+                settings,
+                source,
+                speed=speed,
+                limit=limit,
+                again=again or once_more,
+                rebase=rebase,
+                stop=stop,
+                clock=clock,
+                begun=_notes,
+                progress=progress,
+            )
+        click.echo(_json(sent) if as_json else _text(sent))
+        if stop.is_set():
+            click.echo("stopped; run the same command again, and it goes on from there", err=True)
+            raise KeyboardInterrupt
 
 
-def _opened(
-    dataset: str, data: Path | None, part: str | None, sensor: str | None, generated: dict[str, Any]
-) -> Source:
-    from connectors.sources import Generated, open_source
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What the command line asks for."""
 
-    given = {name: value for name, value in generated.items() if value is not None}
-    if "start" in given:
-        given["start"] = given["start"].date()
-    wanted = Generated(**given) if given else None
-    return open_source(dataset, data, sensor=sensor, part=part, generated=wanted)
+    names: tuple[str, ...]
+    kind: str | None
+    mapping: str | None
+    data: Path | None
+    part: str | None
+    sensor: str | None
+    generated: Mapping[str, Any]
+
+    def sources(self, *, loop: bool) -> Iterator[tuple[Source, bool]]:
+        """Yield each source, and whether it was sent before by this command."""
+        from connectors.sources import SOURCES
+
+        is_dataset = len(self.names) == 1 and self.names[0] in SOURCES
+        opened = [self._dataset()] if is_dataset else [self._file(name) for name in self.names]
+        yield from ((source, False) for source in opened)
+        while loop:
+            yield from ((source, True) for source in opened)
+
+    def _dataset(self) -> Source:
+        from connectors.sources import Generated, open_source
+
+        if self.kind is not None or self.mapping is not None:
+            raise click.UsageError("--kind and --mapping are for files; a dataset is known by its name")
+        given = {name: value for name, value in self.generated.items() if value is not None}
+        if "start" in given:
+            given["start"] = given["start"].date()
+        wanted = Generated(**given) if given else None
+        return open_source(self.names[0], self.data, sensor=self.sensor, part=self.part, generated=wanted)
+
+    def _file(self, name: str) -> Source:
+        from connectors.errors import SourceError
+        from connectors.kinds import open_file
+        from connectors.sources import SOURCES
+
+        if any(value is not None for value in (self.data, self.part, *self.generated.values())):
+            raise click.UsageError("--data, --part, --seed and their like are for datasets, not for files")
+        if not Path(name).exists():
+            raise SourceError(
+                f"{name}: no such file, and no dataset; expected a path, or one of {', '.join(SOURCES)}"
+            )
+        return open_file(Path(name), kind=self.kind, sensor=self.sensor, mapping=self.mapping)
 
 
 def _notes(source: Source) -> None:
     for note in source.notes:
         click.echo(f"{source.name}: {note}", err=True)
-
-
-@contextmanager
-def _bar(source: Source, limit: int | None) -> Iterator[Callable[[int], None]]:
-    """Yield what to call with the position reached; draws on a terminal only, on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        ends = [end for end in (limit, source.n_records) if end is not None]
-        task = bar.add_task(source.name, total=min(ends, default=None))
-        yield lambda position: bar.update(task, completed=position)
 
 
 def _json(sent: Sent) -> str:

@@ -1,0 +1,140 @@
+"""`weir ingest`: live flows into the stream, until it is stopped."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from connectors.base import Chunk, Source
+from pipeline.cli.options import examples, settings_options
+from pipeline.cli.signals import stop_event, stop_on_sigterm
+from pipeline.exit_codes import exit_codes
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.ingest import Ingested
+
+
+@click.command(
+    epilog=examples(
+        "weir ingest /opt/zeek/logs/current/conn.log --rotated '/opt/zeek/logs/20*/conn.*.log.gz'",
+        "weir ingest /var/log/suricata/eve.json --sensor border",
+        "weir ingest udp://0.0.0.0:2055",
+        "weir ingest kafka://netflow --mapping goflow2",
+    )
+)
+@click.argument("address", metavar="SOURCE")
+@click.option("--kind", help="Of a log file: zeek, suricata; default: told by its content.")
+@click.option(
+    "--sensor", help="Where the flows were observed; default: the kind's name, or the exporter's address."
+)
+@click.option("--rotated", metavar="GLOB", help="Files that a log is rotated to; default: those beside it.")
+@click.option("--mapping", metavar="FILE|PRESET", help="Of a topic: which JSON value is which column.")
+@click.option(
+    "--from", "start", type=click.Choice(["beginning", "end"]), default="beginning", show_default=True,
+    help="Of a topic: where the first start begins.",
+)  # fmt: skip
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), help="Answer /metrics, /live and /ready there; 0: a free one."
+)
+@click.option("--json", "as_json", is_flag=True, help="The summary as JSON.")
+@settings_options
+def ingest(
+    *,
+    settings: Settings,
+    address: str,
+    kind: str | None,
+    sensor: str | None,
+    rotated: str | None,
+    mapping: str | None,
+    start: str,
+    port: int | None,
+    as_json: bool,
+) -> None:
+    """Bring live flows into the stream: SOURCE is a log file, udp://HOST:PORT or kafka://TOPIC.
+
+    A log (Zeek, Suricata) is followed across its rotations. After a restart reading goes on where
+    the lanes of the flows topic end, so that no flow is lost or there twice; datagrams cannot be read
+    again, and what was in hand is lost. While the broker is away it tries again. Runs until SIGTERM
+    or Ctrl-C.
+    """
+    from connectors.live import Live, open_live
+    from pipeline.errors import SettingsError
+    from pipeline.ingest import Ingested, ingest_all
+    from pipeline.topic_plan import conflicts
+
+    stop_on_sigterm()
+    with exit_codes():
+        if settings.writer.lane_by != "sensor" and (problems := conflicts(settings)):
+            raise SettingsError(problems[0])
+        live = Live(
+            address=address,
+            kind=kind,
+            sensor=sensor,
+            mapping=mapping,
+            rotated=rotated,
+            from_end=start == "end",
+        )
+        streams = open_live(live, settings.kafka)
+        ingested = Ingested()
+        with ExitStack() as stack:
+            observe = stack.enter_context(_metrics(settings, port)) if port is not None else _nothing
+            show = stack.enter_context(_status(ingested))
+
+            def seen(source: Source, chunk: Chunk) -> None:
+                ingested.add(source, chunk)
+                observe(source, chunk)
+                show()
+
+            ingest_all(settings, streams, stop=stop_event(), begun=_begun, seen=seen)
+    click.echo(_json(ingested) if as_json else _text(ingested))
+
+
+def _begun(source: Source) -> None:
+    for note in source.notes:
+        click.echo(f"{source.name}: {note}", err=True)
+
+
+def _nothing(_source: Source, _chunk: Chunk) -> None:
+    """Observe nothing."""
+
+
+@contextmanager
+def _metrics(settings: Settings, port: int) -> Iterator[Callable[[Source, Chunk], None]]:
+    """Answer scrapers until the block ends; yield what to call with each chunk."""
+    from pipeline.health import HealthServer
+    from pipeline.ingest import IngestMetrics
+
+    metrics = IngestMetrics()
+    with HealthServer(settings.worker.host, port, metrics.registry, lambda: None, list) as health:
+        click.echo(f"metrics on http://{settings.worker.host}:{health.port}/metrics", err=True)
+        yield metrics.observe
+
+
+@contextmanager
+def _status(ingested: "Ingested") -> Iterator[Callable[[], None]]:
+    """Yield what to call when something has changed; draws on a terminal only, on standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with console.status("waiting for flows") as status:
+        yield lambda: status.update(_text(ingested))
+
+
+def _json(ingested: "Ingested") -> str:
+    return json.dumps(
+        {"flows": ingested.n_flows, "rejects": dict(ingested.rejects), "latest_us": ingested.latest_us}
+    )
+
+
+def _text(ingested: "Ingested") -> str:
+    from pipeline.alert import time_text
+
+    rejects = ", ".join(f"{reason} {n:,}" for reason, n in ingested.rejects.most_common()) or "none"
+    until = f", up to {time_text(ingested.latest_us)}" if ingested.latest_us else ""
+    return f"{ingested.n_flows:,} flows{until}; rejects: {rejects}"
