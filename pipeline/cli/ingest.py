@@ -88,13 +88,21 @@ def ingest(
                 observe(source, chunk)
                 show()
 
-            ingest_all(settings, streams, stop=stop_event(), begun=_begun, seen=seen)
+            ingest_all(settings, streams, stop=stop_event(), begun=_Notes(), seen=seen)
     click.echo(_json(ingested) if as_json else _text(ingested))
 
 
-def _begun(source: Source) -> None:
-    for note in source.notes:
-        click.echo(f"{source.name}: {note}", err=True)
+class _Notes:
+    """Tells what a reader must know of a source; of a log with many files, once."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def __call__(self, source: Source) -> None:
+        for note in source.notes:
+            if note not in self._told:
+                self._told.add(note)
+                click.echo(f"{source.name}: {note}", err=True)
 
 
 def _nothing(_source: Source, _chunk: Chunk) -> None:
