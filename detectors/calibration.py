@@ -105,24 +105,16 @@ class Calibration:
             p[beyond] = elementwise(scores[beyond], self._beyond)
         return p
 
-    def alpha_for(self, alarms_per_hour: float, *, flows_per_hour: float) -> tuple[float, str]:
-        """Return the alpha that spends a budget of alarms, and a sentence on what carries it.
-
-        Parameters
-        ----------
-        alarms_per_hour : float
-            False alarms that are acceptable, > 0.
-        flows_per_hour : float
-            Flows to be judged, > 0.
-        """
-        if not (0 < alarms_per_hour < np.inf and 0 < flows_per_hour < np.inf):
-            raise FitError(
-                f"alarms_per_hour is {alarms_per_hour} and flows_per_hour {flows_per_hour}, "
-                "expected positive numbers"
+    def carried(self, alpha: float) -> str:
+        """Return what a p-value of `alpha` rests on: calibration flows, the fitted tail, or nothing."""
+        if alpha >= self.resolution:
+            return f"carried by {self.scores.size} calibration flows"
+        if self.tail is None:
+            return (
+                f"below 1/(n+1) = {self.resolution:.3g} and without a tail: nothing will ever alarm; "
+                "calibrate on more flows or raise the budget"
             )
-        alpha = max(min(1.0, alarms_per_hour / flows_per_hour), SMALLEST)
-        stated = f"alpha {alpha:.3g}: {alarms_per_hour:g} alarms/h at {flows_per_hour:g} flows/h"
-        return alpha, f"{stated}; {self._carried(alpha)}"
+        return f"below 1/(n+1) = {self.resolution:.3g}: extrapolated by the fitted tail"
 
     def alpha_by_kde(self, share: float) -> tuple[float, str]:
         """Return the alpha that alarms from `kde_threshold(scores, share)` on, and a sentence on it.
@@ -173,16 +165,6 @@ class Calibration:
         survival: Scores = self.resolution * np.exp(-np.minimum(exponent, 700.0))
         floored: Scores = np.maximum(survival, SMALLEST)
         return floored
-
-    def _carried(self, alpha: float) -> str:
-        if alpha >= self.resolution:
-            return f"carried by {self.scores.size} calibration flows"
-        if self.tail is None:
-            return (
-                f"below 1/(n+1) = {self.resolution:.3g} and without a tail: nothing will ever alarm; "
-                "calibrate on more flows or raise the budget"
-            )
-        return f"below 1/(n+1) = {self.resolution:.3g}: extrapolated by the fitted tail"
 
 
 def _check_scores(scores: Scores) -> None:

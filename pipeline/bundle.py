@@ -6,6 +6,7 @@
     state.json           what the detector learned: JSON values
     weights.safetensors  what the detector learned: arrays
     calibration.parquet  scores of held-out normal traffic
+    reference.parquet    how the features of normal training traffic were distributed
     card.md              for people: what its terms mean, data, figures, limits
     *.png                pictures of the card
 
@@ -48,11 +49,13 @@ from pipeline.features.base import FeatureSet
 from pipeline.features.feature_sets import feature_set
 from pipeline.features.normaliser import Normaliser, Rows
 from pipeline.history import source_numbers
+from pipeline.reference import Reference
 from pipeline.terms import named_terms
 from pipeline.verdict import Loading
 
 FORMAT = 1
 NORMALISER, CALIBRATION, CARD = "normaliser.json", "calibration.parquet", "card.md"
+REFERENCE = "reference.parquet"
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}")
 LIBRARIES = ("weir", "numpy", "scipy", "pyarrow", "numba", "scikit-learn", "pybnesian", "torch")
 
@@ -72,6 +75,7 @@ class Bundle:
     term_labels: tuple[Term, ...] = field(repr=False)  # of the detector, columns by their feature's name
     term_about: tuple[str, ...] = field(repr=False)  # for each term: flow, src, dst or pair
     term_loadings: tuple[tuple[Loading, ...], ...] = field(repr=False)  # of noise directions, largest first
+    reference: Reference | None = field(default=None, repr=False)  # None: drift cannot be seen
 
     @property
     def feature_set(self) -> FeatureSet:
@@ -98,6 +102,8 @@ def write_bundle(
     figures: Mapping[str, Any],
     notes: Sequence[str] = (),
     pictures: Mapping[str, bytes] | None = None,
+    reference: Reference | None = None,
+    budget: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Write a model as the next version under its name, and return it as a worker would load it.
 
@@ -122,6 +128,10 @@ def write_bundle(
         Limits that a person should know, one sentence each.
     pictures : mapping, optional
         File name -> PNG, shown by the card.
+    reference : Reference, optional
+        Of its training traffic; without it workers cannot see drift.
+    budget : mapping, optional
+        The budget of false alarms that it was calibrated for, as JSON.
 
     Raises
     ------
@@ -149,6 +159,7 @@ def write_bundle(
                 "n_moved": int(normaliser.moved(calibration_rows).rows.sum()),
                 "notes": calibration.notes,
             },
+            **({"budget": budget} if budget else {}),
             "notes": notes,
             "terms": [term.to_json() for term in terms],
             "libraries": libraries(),
@@ -159,9 +170,18 @@ def write_bundle(
         CALIBRATION: _dump_calibration(calibration),
         CARD: card(manifest, normaliser, terms, sorted(pictures or {})).encode(),
         **dump_state(detector.state()),
+        **({REFERENCE: reference.to_parquet()} if reference else {}),
         **(pictures or {}),
     }
     return load_bundle(write_folder(models_dir / name, manifest, files), models_dir)
+
+
+def with_budget(bundle: Bundle, models_dir: Path, budget: Mapping[str, Any]) -> Bundle:
+    """Write a model once more, as its next version, with another budget in its manifest."""
+    folder = read_folder(bundle.path)
+    kept = {name: value for name, value in folder.manifest.items() if name not in {"version", "files"}}
+    path = write_folder(models_dir / bundle.name, {**kept, "budget": plain(budget)}, folder.files)
+    return load_bundle(path, models_dir)
 
 
 def plain(value: Any) -> Any:
@@ -254,7 +274,13 @@ def _assembled(path: Path, folder: Folder) -> Bundle:
         term_labels=tuple(Term(kind=term["kind"], id=term["id"]) for term in terms),
         term_about=tuple(term["about"] for term in terms),
         term_loadings=tuple(_loadings(term) for term in terms),
+        reference=_reference(folder, normaliser.feature_set),
     )
+
+
+def _reference(folder: Folder, of_set: FeatureSet) -> Reference | None:
+    content = folder.files.get(REFERENCE)  # bundles of earlier versions have none
+    return None if content is None else Reference.from_parquet(content, of_set)
 
 
 def _loadings(term: Mapping[str, Any]) -> tuple[Loading, ...]:

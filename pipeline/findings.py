@@ -1,6 +1,5 @@
 """What checks find, and the checks of a panel: whether its models can judge, and together."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,6 +46,7 @@ def panel_findings(settings: Settings) -> Iterator[Finding]:
 def _together(
     panel: PanelSettings, bundles: Sequence["Bundle"], shadows: Sequence["Bundle"]
 ) -> Iterator[Finding]:
+    from pipeline.budget import panel_budget, shares
     from pipeline.panel import mismatches
 
     problems = mismatches(panel.name, bundles, shadows, panel.fusion)
@@ -57,8 +57,21 @@ def _together(
         beside = f", {len(shadows)} in the shadow" if shadows else ""
         found = f"{panel.name}: {len(bundles)} deciding by {panel.fusion}{beside}"
         yield Finding(check="panel", good=True, found=found)
-    for bundle in bundles:
-        yield from _reach(bundle, panel, len(bundles))
+    try:
+        budget = panel_budget(panel, bundles)
+    except PipelineError as error:
+        what, _, advice = str(error).rpartition("; ")
+        yield Finding(check="alpha", good=False, found=what, advice=advice)
+        return
+    if budget:
+        yield Finding(check="budget", good=True, found=budget.stated)
+    alpha = budget.alpha if budget else panel.alpha
+    if not problems:
+        for bundle, share in zip(bundles, shares(bundles, panel.fusion), strict=True):
+            if share:
+                average = panel.fusion == "mean" and len(bundles) > 1
+                yield _reach(bundle, alpha / share, "on average" if average else "")
+    yield _reference(bundles)
 
 
 def _computed(bundle: "Bundle", name: str) -> Finding:
@@ -71,22 +84,24 @@ def _computed(bundle: "Bundle", name: str) -> Finding:
     return Finding(check="model", good=good, found=found, advice=advice)
 
 
-def _reach(bundle: "Bundle", panel: PanelSettings, n_deciding: int) -> Iterator[Finding]:
-    """Yield whether a model's p-values reach as low as a flag of the panel needs."""
-    from pipeline.panel import FUSIONS
-
-    if panel.fusion not in FUSIONS and panel.fusion != bundle.name:
-        return  # another one decides alone
-    shares = {"min": n_deciding, "mean": math.e}
-    needed = panel.alpha / (shares.get(panel.fusion, 1) if n_deciding > 1 else 1)
+def _reach(bundle: "Bundle", needed: float, how: str) -> Finding:
+    """Return whether a model's p-values reach as low as a flag of the panel needs."""
     calibration = bundle.calibration
     name, rows = f"{bundle.name}/{bundle.version}", calibration.scores.size
     found = f"{rows:,} calibration rows of {name} support p-values down to {calibration.resolution:.2g}; "
-    found += f"a flag needs {needed:.2g}{' on average' if panel.fusion == 'mean' and n_deciding > 1 else ''}"
+    found += " ".join(["a flag needs", f"{needed:.2g}", *([how] if how else [])])
     if calibration.resolution <= needed:
-        yield Finding(check="alpha", good=True, found=found)
-    elif calibration.tail is not None:
-        yield Finding(check="alpha", good=True, found=f"{found}, which its tail extrapolates")
-    else:
-        advice = "train on more normal traffic, so that more of it calibrates, or raise panel.alpha"
-        yield Finding(check="alpha", good=False, found=found, advice=advice)
+        return Finding(check="alpha", good=True, found=found)
+    if calibration.tail is not None:
+        return Finding(check="alpha", good=True, found=f"{found}, which its tail extrapolates")
+    advice = "train on more normal traffic, so that more of it calibrates, or raise panel.alpha"
+    return Finding(check="alpha", good=False, found=found, advice=advice)
+
+
+def _reference(bundles: Sequence["Bundle"]) -> Finding:
+    """Return whether drift of the features can be seen; a panel without works all the same."""
+    named = next((f"{b.name}/{b.version}" for b in bundles if b.reference is not None), None)
+    if named is None:
+        found = "no model has a reference: drift of the features cannot be seen; train again to see it"
+        return Finding(check="drift", good=True, found=found)
+    return Finding(check="drift", good=True, found=f"features are compared with the reference of {named}")

@@ -100,6 +100,8 @@ class DetectionsHeaders:
     dead: int = 0  # rows dead-lettered by the features worker and this one
     flush: bool = False
     begins: bool = False  # no answer but the mark from which a new panel reads
+    watch: str = ""  # what the lane has seen up to here, see `pipeline.watch`
+    drift: str = ""  # windows that ended in this message and had moved, see `pipeline.drift`
 
     def to_kafka(self) -> Headers:
         """Return Kafka headers."""
@@ -115,6 +117,8 @@ class DetectionsHeaders:
                 "weir-dead": self.dead,
                 "weir-flush": int(self.flush),
                 "weir-begins": int(self.begins),
+                **({"weir-watch": self.watch} if self.watch else {}),
+                **({"weir-drift": self.drift} if self.drift else {}),
             }
         )
 
@@ -142,6 +146,8 @@ class DetectionsHeaders:
             dead=read.integer("weir-dead"),
             flush=bool(read.integer("weir-flush")),
             begins=bool(read.integer("weir-begins")),
+            watch=read.text("weir-watch", missing=""),
+            drift=read.text("weir-drift", missing=""),
         )
 
 
@@ -156,8 +162,10 @@ class _Reader:
     def __init__(self, headers: RawHeaders) -> None:
         self._found = header_dict(headers)
 
-    def text(self, name: str) -> str:
+    def text(self, name: str, missing: str | None = None) -> str:
         if name not in self._found:
+            if missing is not None:
+                return missing
             raise JournalError(f"header {name} is missing: the message was not written by a weir worker")
         return self._found[name].decode(errors="replace")
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.base import Matrix, Scores
+from pipeline.budget import Budget, panel_budget
 from pipeline.bundle import Bundle, load_bundle
 from pipeline.errors import BundleError
 from pipeline.settings import PanelSettings
@@ -36,6 +37,8 @@ class Panel:
         or the name of a member, whose p-value it is.
     shadows : tuple of Bundle
         Members that are scored and reported, but never decide.
+    budget : Budget, optional
+        What `alpha` follows from.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class Panel:
     bundles: tuple[Bundle, ...]
     fusion: str = "min"
     shadows: tuple[Bundle, ...] = ()
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         if problems := mismatches(self.name, self.bundles, self.shadows, self.fusion):
@@ -118,13 +122,21 @@ def load_panel(settings: PanelSettings) -> Panel:
     ------
     BundleError
         If a model is missing or damaged, or the models do not go together.
+    SettingsError
+        If a budget is given and the rate of flows is not known.
     """
     bundles, shadows = (
         tuple(load_bundle(model, settings.models_dir) for model in models)
         for models in (settings.models, settings.shadow)
     )
+    budget = panel_budget(settings, bundles)
     return Panel(
-        name=settings.name, alpha=settings.alpha, bundles=bundles, fusion=settings.fusion, shadows=shadows
+        name=settings.name,
+        alpha=budget.alpha if budget else settings.alpha,
+        bundles=bundles,
+        fusion=settings.fusion,
+        shadows=shadows,
+        budget=budget,
     )
 
 

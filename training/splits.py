@@ -75,6 +75,12 @@ class Split:
         given = {name: rows for name, rows in lent.items() if rows.size}
         return {"fit": self.fit, "val": self.val, "cal": self.cal, "test": self.test, **given}
 
+    @property
+    def normal(self) -> Rows:
+        """The normal rows that training, early stopping and calibration use, ascending."""
+        rows: Rows = np.sort(np.concatenate([self.fit, self.val, self.cal]))
+        return rows
+
     def summary(self, times: Times | None = None) -> dict[str, Any]:
         """Return what a manifest records: rows, spans and a hash of each part (JSON values)."""
         parts = {name: _span(rows, times) for name, rows in self.parts.items()}

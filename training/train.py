@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from detectors import registry
-from detectors.base import Detector, Matrix, Progress, Sources, no_progress
+from detectors.base import Detector, Matrix, Progress, Scores, Sources, no_progress
 from detectors.calibration import Calibration
+from pipeline.budget import Asked
 from pipeline.bundle import Bundle, write_bundle
 from pipeline.features.normaliser import Normaliser
 from pipeline.history import Window, source_numbers, source_runs
+from pipeline.reference import Reference
 from pipeline.terms import named_terms
 from training.datasets import Dataset
 from training.evaluate import evaluate
@@ -64,6 +66,14 @@ class Fitted:
     split: Split
     n_fit: int  # rows the detector saw, after the cap
     fit_s: float
+    scores: Scores  # of the calibration rows, in their order
+
+    def reference(self, dataset: Dataset) -> Reference:
+        """Return what the live stream is compared with: all normal rows but those of the test part."""
+        rows = self.split.normal
+        timed = dataset.times[rows] if dataset.order == "time" else None
+        p_values = self.calibration.p_value(self.scores), dataset.times[self.split.cal]
+        return Reference.fit(dataset.feature_set, dataset.take(rows), timed, p_values)
 
 
 def fit(
@@ -102,7 +112,8 @@ def fit(
     )
     fit_s = time.monotonic() - started
     progress("calibrate", 0.0)
-    calibration = Calibration.fit(Window.of(detector, normaliser, dataset.take(split.cal)).scores)
+    scores = Window.of(detector, normaliser, dataset.take(split.cal)).scores
+    calibration = Calibration.fit(scores)
     progress("calibrate", 1.0)
     return Fitted(
         plan=plan,
@@ -112,6 +123,7 @@ def fit(
         split=split,
         n_fit=rows.size,
         fit_s=fit_s,
+        scores=scores,
     )
 
 
@@ -154,6 +166,7 @@ def train_model(
     name: str,
     alphas: Sequence[float] = ALPHAS,
     baselines: bool = True,
+    budget: Asked | None = None,
     progress: Progress = no_progress,
 ) -> Trained:
     """Fit, calibrate, judge on the test part, and write the model as the next version of `name`.
@@ -172,10 +185,15 @@ def train_model(
         False-alarm rates at which alarms and found attacks are counted.
     baselines : bool
         Whether the card shows the figures of the baselines beside the model's.
+    budget : Asked, optional
+        Of false alarms, stated in the manifest with the alpha that it makes.
     progress : Progress
         Called as the work goes on.
     """
+    if budget and dataset.order != "time":
+        budget.at(None)  # a rate that nobody can know is missed before the work, not behind it
     fitted = fit(dataset, plan, progress=progress)
+    spent = budget.at(flows_per_hour(dataset, fitted.split)) if budget else None
     progress("judge the test part", 0.0)
     with draft(fitted, dataset) as bundle:
         found = evaluate(bundle, dataset, fitted.split.test, alphas=alphas)
@@ -192,6 +210,8 @@ def train_model(
         name,
         figures={**found.figures.to_json(), "baselines": beside},
         pictures=pictures(fitted.calibration.scores, found, terms),
+        reference=fitted.reference(dataset),
+        budget=spent.to_json(fitted.calibration) if spent else None,
     )
     return Trained(bundle=written, figures=found.figures, fit_s=fitted.fit_s)
 
@@ -234,8 +254,11 @@ def write(
     *,
     figures: Mapping[str, Any] | None,
     pictures: Mapping[str, bytes] | None = None,
+    data: Mapping[str, Any] | None = None,
+    reference: Reference | None = None,
+    budget: Mapping[str, Any] | None = None,
 ) -> Bundle:
-    """Write a fitted model as the next version under its name."""
+    """Write a fitted model as the next version under its name; `data` goes into its manifest as well."""
     notes = [*dataset.notes]
     if fitted.n_fit < fitted.split.fit.size:
         notes.append(
@@ -256,9 +279,20 @@ def write(
             "rows_fitted": fitted.n_fit,
             "fractions": asdict(fitted.plan.fractions) if fitted.plan.fractions else None,
             "lent_share": fitted.plan.share if fitted.detector.uses else None,
+            "flows_per_hour": flows_per_hour(dataset, fitted.split),
             "split": fitted.split.summary(dataset.times if dataset.order == "time" else None),
+            **(data or {}),
         },
         figures=figures or {},
         notes=notes,
         pictures=pictures,
+        reference=reference,
+        budget=budget,
     )
+
+
+def flows_per_hour(dataset: Dataset, split: Split) -> float | None:
+    """Return how many normal flows an hour the training parts hold; None where they have no times."""
+    rows = split.normal
+    hours = float(np.ptp(dataset.times[rows])) / 3.6e9
+    return rows.size / hours if dataset.order == "time" and hours > 0 else None

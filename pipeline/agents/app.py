@@ -116,6 +116,8 @@ class _Worker:
         self._metrics = Metrics()
         self._assignment = Assignment(metrics=self._metrics)
         self._metrics.set_models(role.models)
+        if role.watched:
+            self._metrics.watch.set_panel(role.watched)
         self._carrier = Carrier(
             role,
             reader,

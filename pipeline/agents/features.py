@@ -24,6 +24,7 @@ from pipeline.features.base import FeatureSet
 from pipeline.features.lane import LaneFeatures
 from pipeline.features.windows import LowMark
 from pipeline.messages import FeaturesHeaders, Low
+from pipeline.watch_metrics import Watched
 
 STAGE = "features"
 
@@ -279,6 +280,7 @@ class FeaturesRole:
 
     name = STAGE
     models: Sequence[Mapping[str, str]] = ()
+    watched: Watched | None = None
 
     def __init__(self, feature_set: FeatureSet, topics: Topics, *, max_rows: int) -> None:
         self.feature_set = feature_set

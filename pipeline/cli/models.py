@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import Command, examples
+from pipeline.cli.options import Command, budget_options, examples
 
 if TYPE_CHECKING:
+    from pipeline.budget import Asked
     from pipeline.bundle import Listed
 
 
@@ -21,7 +22,7 @@ def _folder(command: Command) -> Command:
 
 @click.group(epilog=examples("weir models list", "weir models show nsl-kdd-beaa"))
 def models() -> None:
-    """List or show model bundles."""
+    """List, show or budget model bundles."""
 
 
 @models.command("list", epilog=examples("weir models list --models models/ --json"))
@@ -104,3 +105,32 @@ def show(*, model: str, models_dir: Path, as_json: bool) -> None:
     click.echo(
         f"{len(files)} files and the manifest have the SHA-256 that they should; model {bundle.sha256}"
     )
+
+
+@models.command(
+    "budget",
+    epilog=examples(
+        "weir models budget office --budget 5/h --flow-rate 300/s",
+        "weir models budget office/2 --budget 2/d --write",
+    ),
+)
+@click.argument("model")
+@_folder
+@budget_options
+@click.option("--write", is_flag=True, help="Keep it in the manifest, as the next version of the model.")
+def budget(*, model: str, models_dir: Path, budget: "Asked | None", write: bool) -> None:
+    """Turn a budget of false alarms into the alpha of MODEL, and say what carries it.
+
+    A panel resolves panel.budget by itself; this is to know beforehand, or to keep it with the model.
+    """
+    from pipeline.budget import trained_rate
+    from pipeline.bundle import load_bundle, with_budget
+
+    if budget is None:
+        raise click.UsageError("give --budget, as 5/h or 2/d")
+    bundle = load_bundle(model, models_dir)
+    spent = budget.at(trained_rate(bundle.manifest))
+    click.echo(f"Budget: {spent.spent([bundle], 'min')}")
+    if write:
+        written = with_budget(bundle, models_dir, spent.to_json(bundle.calibration))
+        click.echo(f"Model {written.name}/{written.version} in {written.path}")

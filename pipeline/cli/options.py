@@ -96,3 +96,43 @@ def settings_options(command: Command) -> Command:
         return command(settings=given.load().settings, **others)
 
     return given_options(with_settings)
+
+
+class RateType(click.ParamType):
+    """A rate such as 5/h, in 1/h."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the rate in 1/h."""
+        from pipeline.budget import per_hour
+
+        try:
+            return value if isinstance(value, float) else per_hour(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def budget_options(command: Command) -> Command:
+    """Add `--budget` and `--flow-rate`, handed over as `budget`; None where neither is given."""
+
+    @wraps(command)
+    def with_budget(*, budget: float | None, flow_rate: float | None, **others: Any) -> Any:
+        from pipeline.budget import Asked
+
+        if budget is None and flow_rate is not None:
+            raise click.UsageError(
+                "--flow-rate is the rate of flows that a budget is for; give --budget, too"
+            )
+        asked = None if budget is None else Asked(alarms_per_hour=budget, flows_per_hour=flow_rate)
+        return command(budget=asked, **others)
+
+    rate = click.option(
+        "--flow-rate", type=RateType(), metavar="N/s",
+        help="Flows that the budget is for, as 300/s or 5000/h. Default: the rate of the training data.",
+    )(with_budget)  # fmt: skip
+    decorated: Command = click.option(
+        "--budget", type=RateType(), metavar="N/h",
+        help="False alarms (flagged flows) that are acceptable, as 5/h or 2/d: prints the alpha.",
+    )(rate)  # fmt: skip
+    return decorated

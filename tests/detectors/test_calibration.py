@@ -191,21 +191,11 @@ def test_scores_that_are_not_finite_have_no_p_value() -> None:
         exponential().p_value(np.array([np.nan]))
 
 
-def test_a_budget_of_alarms_becomes_an_alpha() -> None:
-    """Alarms an hour over flows an hour, and what carries that alpha."""
-    calibration = exponential(4000)
-
-    assert calibration.alpha_for(36, flows_per_hour=3600)[0] == pytest.approx(0.01)
-    assert "carried by 4000" in calibration.alpha_for(36, flows_per_hour=3600)[1]
-    assert "extrapolated" in calibration.alpha_for(1, flows_per_hour=3.6e6)[1]
-    assert "nothing will ever alarm" in exponential(20).alpha_for(1, flows_per_hour=3.6e6)[1]
-    assert calibration.alpha_for(100, flows_per_hour=1)[0] == 1.0
-
-
-@pytest.mark.parametrize("budget", [(0, 1), (-1, 1), (1, 0), (np.nan, 1), (1, np.inf)])
-def test_a_senseless_budget_is_refused(budget: tuple[float, float]) -> None:
-    with pytest.raises(FitError, match="expected positive numbers"):
-        exponential().alpha_for(budget[0], flows_per_hour=budget[1])
+def test_what_carries_an_alpha_is_said() -> None:
+    """Calibration flows, the fitted tail, or nothing at all."""
+    assert "carried by 4000" in exponential(4000).carried(0.01)
+    assert "extrapolated" in exponential(4000).carried(1e-6)
+    assert "nothing will ever alarm" in exponential(20).carried(1e-6)
 
 
 def test_a_tail_is_what_it_says() -> None:

@@ -43,7 +43,7 @@ def test_a_budget_becomes_an_alpha(
     kdd_folder: Path, tmp_path: Path, said: pytest.CaptureFixture[str]
 ) -> None:
     """Alarms an hour over flows an hour, with what carries it."""
-    budget = ["--alarms-per-hour", "50", "--flows-per-hour", "5000"]
+    budget = ["--budget", "50/h", "--flow-rate", "5000/h"]
     code = run(
         [
             "train",
@@ -59,7 +59,7 @@ def test_a_budget_becomes_an_alpha(
     )
 
     assert code == 0
-    assert "Budget: alpha 0.01: 50 alarms/h at 5000 flows/h; carried by 450" in said.readouterr().out
+    assert "Budget: alpha 0.01: 50 alarms/h at 5,000 flows/h; carried by 450" in said.readouterr().out
 
 
 def test_a_kde_threshold_becomes_an_alpha(
@@ -98,7 +98,9 @@ def test_an_empty_folder_says_how_to_fill_it(tmp_path: Path, said: pytest.Captur
     ("words", "code", "message"),
     [
         (["train", "nsl-kdd", "--param", "members"], 2, "expected NAME=VALUE"),
-        (["train", "nsl-kdd", "--alarms-per-hour", "1"], 2, "belong together"),
+        (["train", "nsl-kdd", "--flow-rate", "1/s"], 2, "give --budget, too"),
+        (["train", "nsl-kdd", "--budget", "5"], 2, "is no rate; expected a number above 0 /s"),
+        (["train", "nsl-kdd", "--budget", "5/h"], 1, "give --flow-rate, as 300/s"),
         (["train", "nsl-kdd", "--detector", "baea"], 1, "did you mean beaa"),
         (["train", "nsl-kd"], 1, "expected one of nsl-kdd"),
         (["train", "nsl-kdd", "--data", "/nowhere"], 2, "does not exist"),
