@@ -1,0 +1,235 @@
+"""Models of captured flows that nobody labelled: splits, what is left out, and what is said."""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from connectors.source_synthetic import START, SyntheticSource
+from detectors.base import Scores
+from pipeline.capture_files import CaptureFile, OpenFile
+from pipeline.cli import main
+from pipeline.features.arrays import times_us
+from pipeline.features.feature_sets import feature_set
+from pipeline.features.lane import offline_features
+from training.captured import Captured, load_captured
+from training.errors import DatasetError, TrainingError
+from training.evaluate import evaluate
+from training.metrics import NORMAL, average_precision
+from training.train import Plan
+from training.trimming import MINUTE_US, Trimming, least_odd, trimmed, usual_burst, without_bursts
+from training.unlabelled import learn
+
+CONN = feature_set("conn")
+GAP_US = CONN.windows.widths_s[-1] * 1_000_000 if CONN.windows else 0
+SCAN = ("port_scan", "host_sweep")
+
+
+def captured_file(folder: Path, features: pa.Table, *, lane: int = 0, first: int = 0, **changes: str) -> None:
+    """Write features as `weir capture` does."""
+    (batch,) = features.combine_chunks().to_batches()
+    times = times_us(batch)
+    holds = CaptureFile(
+        topic=changes.get("topic", "weir.features.conn.v1"),
+        feature_set=changes.get("feature_set", CONN.id),
+        lane=lane,
+        first=first,
+        next=first + 1,
+        flows_offset=first,
+        rows=batch.num_rows,
+        first_us=int(times.min()),
+        last_us=int(times.max()),
+    )
+    folder.mkdir(exist_ok=True)
+    opened = OpenFile(folder, CONN, holds, 0.0)
+    opened.add(batch)
+    opened.close()
+
+
+def day(
+    n: int, *, attacks: tuple[str, ...] = (), seed: int = 5, scale: float = 0.15
+) -> tuple[pa.Table, Sequence[str]]:
+    """Return the features and the labels of a synthetic day."""
+    source = SyntheticSource(
+        seed=seed, start=START + timedelta(days=n), attacks=attacks or False, scale=scale
+    )
+    found = offline_features(CONN, (chunk.rows for chunk in source.chunks()))
+    return found.features, found.labels.to_pylist()
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a capture of two lanes, half a year apart."""
+    folder = tmp_path_factory.mktemp("quiet")
+    captured_file(folder, day(0)[0], lane=0)
+    captured_file(folder, day(180)[0], lane=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(quiet: Path) -> Captured:
+    return load_captured(quiet, "conn")
+
+
+def test_each_lane_is_cut_by_its_own_times(dataset: Captured) -> None:
+    """Parts never share a row, follow each other in every lane, and are a widest window apart."""
+    split = dataset.split(seed=0)
+    parts = [split.fit, split.val, split.cal, split.test]
+    together = np.concatenate(parts)
+
+    assert np.unique(together).size == together.size
+    assert together.size + split.left_out["gap"] == dataset.features.num_rows
+    for lane in (0, 1):
+        times = [dataset.times[rows[dataset.lanes[rows] == lane]] for rows in parts]
+        assert all(part.size for part in times)
+        for before, after in pairwise(times):
+            assert after.min() > before.max() + GAP_US
+
+
+def test_a_lane_too_short_to_be_split_is_left_out(quiet: Path, tmp_path: Path) -> None:
+    captured_file(tmp_path, day(0)[0], lane=0)
+    captured_file(tmp_path, day(0)[0].slice(0, 3), lane=1)
+    split = load_captured(tmp_path, "conn").split(seed=0)
+
+    assert split.left_out["lanes too short to be split"] == 3
+
+
+def test_too_few_flows_say_so(tmp_path: Path) -> None:
+    captured_file(tmp_path, day(0)[0].slice(0, 3))
+    with pytest.raises(TrainingError, match="part has no rows"):
+        load_captured(tmp_path, "conn").split(seed=0)
+
+
+def test_hours_of_lanes_side_by_side_count_once(tmp_path: Path) -> None:
+    for lane in (0, 1):
+        captured_file(tmp_path, day(0)[0], lane=lane)
+
+    assert load_captured(tmp_path, "conn").hours == pytest.approx(24, abs=0.2)
+
+
+def test_folders_that_cannot_be_learned_from_say_why(tmp_path: Path) -> None:
+    """Empty, of several feature sets, or of another one than this program has."""
+    with pytest.raises(DatasetError, match="run weir capture --out"):
+        load_captured(tmp_path, "conn")
+    captured_file(tmp_path, day(0)[0].slice(0, 10), feature_set="conn:0123456789abcdef")
+    with pytest.raises(DatasetError, match=f"conn:0123456789abcdef, but this program has {CONN.id}"):
+        load_captured(tmp_path, "conn")
+    captured_file(tmp_path, day(0)[0].slice(0, 10), first=1)
+    with pytest.raises(DatasetError, match="mixes feature sets"):
+        load_captured(tmp_path, "conn")
+
+
+def test_only_the_newest_files_are_read(tmp_path: Path) -> None:
+    for index in range(3):
+        captured_file(tmp_path, day(0)[0].slice(100 * index, 100), first=index)
+    found = load_captured(tmp_path, "conn", newest=250)
+
+    assert found.features.num_rows == 200
+    assert found.features.column("flow_id")[0].as_py() == day(0)[0].column("flow_id")[100].as_py()
+    assert any("newest 2 of 3 files" in note for note in found.notes)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 9000), st.integers(1, 3000), st.integers(1, 12))
+def test_no_burst_is_longer_than_it_may_be(dataset: Captured, first: int, n: int, longest: int) -> None:
+    """Of each source in each minute the first flows stay, and no flow of a source that sends less goes."""
+    rows = np.arange(first, min(first + n, dataset.features.num_rows), dtype=np.int64)
+    kept = without_bursts(dataset, rows, longest)
+    table = dataset.take(rows)
+    names = list(zip(table.column("src_ip").to_pylist(), dataset.times[rows] // MINUTE_US, strict=True))
+    seen: dict[object, int] = {}
+    expected = []
+    for row, name in zip(rows, names, strict=True):
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] <= longest:
+            expected.append(row)
+
+    assert expected == kept.tolist()
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e3, 1e3)), st.floats(0.01, 0.5))
+def test_the_oddest_go(scores: Scores, share: float) -> None:
+    """As many as the share says, rounded up, and none that scores below one that stays."""
+    rows = np.arange(scores.size, dtype=np.int64)
+    kept = least_odd(rows, scores, share)
+    gone = np.setdiff1d(rows, kept)
+
+    assert gone.size == int(np.ceil(share * rows.size))
+    assert kept.size == 0 or scores[gone].min() >= scores[kept].max()
+
+
+def test_what_is_left_out_is_told(dataset: Captured) -> None:
+    """Counts of bursts, odd rows and calibration rows add up, with the sources that they are of."""
+    split = dataset.split(seed=0)
+    asked: list[int] = []
+
+    def score(_split: object, rows: np.ndarray) -> Scores:
+        asked.append(rows.size)
+        return np.asarray(dataset.times[rows], dtype=np.float64)
+
+    trimming = Trimming(contamination=0.1, trim_cal=True)
+    found = trimmed(split, dataset, trimming, score)
+    told = found.to_json(dataset, trimming)
+
+    assert len(asked) == 1
+    assert split.fit.size == found.split.fit.size + told["cut_from_bursts"] + told["left_out_as_odd"]
+    assert split.cal.size == found.split.cal.size + told["left_out_of_calibration"]
+    assert told["longest_burst"] == usual_burst(dataset, split.fit)
+    assert max(told["bursts_mostly"]["sources"].values()) <= told["cut_from_bursts"]
+    np.testing.assert_array_equal(split.test, found.split.test)
+    json.dumps(told)
+
+
+def test_attacks_left_in_the_capture_do_not_become_normal(tmp_path: Path) -> None:
+    """With bursts cut, scans stand out on the next day; learned whole, they do not."""
+    features, labels = [], []
+    for n in range(2):
+        found = day(n, attacks=SCAN, seed=1)
+        features.append(found[0])
+        labels += found[1]
+    captured_file(tmp_path / "capture", pa.concat_tables(features))
+    loaded = load_captured(tmp_path / "capture", "conn")
+    attack = np.array(labels, dtype=object) != NORMAL
+    precision = {}
+    for cut in (False, True):
+        trimming = Trimming(cut_bursts=cut)
+        learned = learn(
+            loaded, Plan(detector="bn"), trimming, models_dir=tmp_path / "models", name=f"cut-{cut}"
+        )
+        rows = learned.trimmed.split.test
+        scores = evaluate(learned.bundle, loaded, rows).scores
+        precision[cut] = average_precision(attack[rows], scores)
+
+    assert precision[True] > precision[False] + 0.1
+
+
+def test_a_detector_that_needs_labels_is_refused(dataset: Captured, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="captured flows have no labels"):
+        learn(dataset, Plan(detector="svm"), Trimming(), models_dir=tmp_path, name="m")
+
+
+def test_the_command_says_what_it_left_out_and_how_the_model_alarms(
+    quiet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Bursts, odd flows, calibration, flagged flows an hour, uniformity, and flows to look at."""
+    args = ["train", "conn", "--from", str(quiet), "--detector", "bn", "--out", str(tmp_path)]
+    code = main.run([*args, "--contamination", "0.01", "--budget", "5/h"])
+    out = capfd.readouterr().out
+
+    assert code == 0
+    for words in (
+        "without labels", "of one source in a minute; mostly sources 10.", "the oddest 0.01 by a first fit",
+        "Calibration: ", "flagged an hour", "distance from uniform", "Oddest flows", "expected", "5 alarms/h",
+    ):  # fmt: skip
+        assert words in out
+    manifest = json.loads((tmp_path / "conn-bn" / "1" / "manifest.json").read_text())
+    assert manifest["data"]["trimming"]["contamination"] == 0.01
+    assert manifest["figures"]["flagged_at_alpha"]["0.01"]["n_normal"] > 0
