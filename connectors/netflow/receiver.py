@@ -74,21 +74,24 @@ class Receiver:
 
 
 def _bound(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65_535:
+        # getaddrinfo() would take its lower 16 bits.
+        raise SourceError(_refused(host, port, "no port from 0 to 65535"))
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         bound = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise SourceError(_refused(host, port, error)) from error
     try:
         bound.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         bound.close()
         raise SourceError(_refused(host, port, error)) from error
     bound.setblocking(False)
     return bound
 
 
-def _refused(host: str, port: int, error: Exception) -> str:
+def _refused(host: str, port: int, error: object) -> str:
     return (
         f"netflow: cannot listen on UDP {host} port {port} ({error}); expected an address of this machine "
         "and a port that is free and may be used: choose another, or stop what listens there"
