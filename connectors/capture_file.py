@@ -49,7 +49,8 @@ class Piece:
 
     offset: int  # in the unpacked file
     raw: bytes
-    whole: bool  # all of its bytes are there, and its length can be
+    whole: bool  # all of its bytes are there
+    possible: bool  # the length that it states can be true
     is_packet: bool
 
 
@@ -121,7 +122,7 @@ def _opening(path: Path, stream: BinaryIO) -> Opening:
         raise SourceError(
             f"{path}: frames of link type {form.link_type}, expected one of "
             f"{', '.join(f'{number} ({name})' for number, name in LINK_TYPES.items())}; capture on one "
-            f"Ethernet interface, not on `any`"
+            f"interface instead of `any`, or with tcpdump -y LINUX_SLL"
         )
     return Opening(link_type=form.link_type, snap_bytes=form.snap_bytes, first=first.raw)
 
@@ -137,26 +138,25 @@ def broken_at(path: Path, n_packets: int) -> Break:
         How many packets could be read.
     """
     with _unpacked(path) as stream:
-        culprit = _behind(_form(path, stream).pieces(), n_packets)
-    where = f"{path.name} record {n_packets + 1}"
-    if culprit is None:
-        raw = path.read_bytes()[-64:] if path.stat().st_size < _LARGEST_BLOCK else _GZIP
-        detail = f"{where}: the packed file ends before its content does; flows may miss their last packets"
+        piece = _behind(_form(path, stream).pieces(), n_packets)
+    if piece is None:
+        detail = f"the packed file breaks off behind packet {n_packets}"
+        return Break(reason="truncated_capture", detail=detail, raw=_last_bytes(path))
+    where, raw = f"packet {n_packets + 1} at byte {piece.offset}", piece.raw[:_LONGEST_RAW]
+    if not piece.possible:
+        detail = f"{where} has a length that cannot be; neither it nor what follows can be read"
+        return Break(reason="damaged_capture", detail=detail, raw=raw)
+    if not piece.whole:
+        detail = f"{where} breaks off after {len(piece.raw)} bytes; flows may miss their last packets"
         return Break(reason="truncated_capture", detail=detail, raw=raw)
-    raw = culprit.raw[:_LONGEST_RAW]
-    if culprit.whole:
-        return Break(
-            reason="damaged_capture",
-            detail=f"{where}: cannot be read at byte {culprit.offset}, nor what follows; expected a packet "
-            f"of an interface with the link type and snapshot length of the first",
-            raw=raw,
-        )
-    return Break(
-        reason="truncated_capture",
-        detail=f"{where}: the capture breaks off at byte {culprit.offset} with {len(culprit.raw)} bytes, "
-        f"expected a whole packet; flows may miss their last packets",
-        raw=raw,
-    )
+    detail = f"{where} is damaged or of another link type than the first; nor can what follows be read"
+    return Break(reason="damaged_capture", detail=detail, raw=raw)
+
+
+def _last_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 64))
+        return file.read()
 
 
 def _behind(pieces: Iterator[Piece], n_packets: int) -> Piece | None:
@@ -215,9 +215,10 @@ class _Pcap:
         offset, whole = 24, True
         while whole and (header := _take(self._stream, self._header)):
             size = self._length.unpack_from(header, 8)[0] if len(header) == self._header else 0
+            possible = size <= _LARGEST_PACKET
             raw = header + _take(self._stream, min(size, _LARGEST_PACKET))
             whole = len(raw) == self._header + size
-            yield Piece(offset=offset, raw=raw, whole=whole, is_packet=True)
+            yield Piece(offset=offset, raw=raw, whole=whole, possible=possible, is_packet=True)
             offset += len(raw)
 
 
@@ -237,11 +238,13 @@ class _PcapNg:
         while whole and (raw := self._read(12)):
             if raw[:4] == _SECTION and raw[8:12] in _ORDERS:
                 self._order = _ORDERS[raw[8:12]]
-            kind, size = Struct(self._order + "II").unpack(raw[:8]) if len(raw) == 12 else (0, 0)
-            raw += self._read(max(0, min(size, _LARGEST_BLOCK) - 12))
-            whole = size >= 12 and len(raw) == size
+            kind, size = Struct(self._order + "II").unpack(raw[:8]) if len(raw) == 12 else (0, 12)
+            possible = 12 <= size <= _LARGEST_BLOCK and size % 4 == 0
+            raw += self._read(size - 12 if possible else 0)
+            whole = possible and len(raw) == size
             self._note(kind, raw)
-            yield Piece(offset=offset, raw=raw, whole=whole, is_packet=kind in _PACKET_BLOCKS)
+            is_packet = kind in _PACKET_BLOCKS
+            yield Piece(offset=offset, raw=raw, whole=whole, possible=possible, is_packet=is_packet)
             offset += len(raw)
 
     def _read(self, n_bytes: int) -> bytes:

@@ -70,14 +70,18 @@ class Metering:
     ----------
     n_flows : int
         Flows so far, those that were skipped included.
-    packets, left_out : int
-        Packets of the capture, and those in no flow; known at the end.
+    packets, left_out, unreadable : int
+        Packets of the capture, those in no flow, and the ones among them with IP but without whole headers;
+        known at the end, like what follows.
+    first_unreadable : bytes
+        The first of those, from its IP header on.
     broken : bool
-        Whether the capture breaks off; known at the end.
+        Whether the capture breaks off.
     """
 
     def __init__(self, path: Path, process: subprocess.Popen[bytes], noise: IO[bytes]) -> None:
-        self.n_flows = self.packets = self.left_out = 0
+        self.n_flows = self.packets = self.left_out = self.unreadable = 0
+        self.first_unreadable = b""
         self.broken = False
         self._path, self._process, self._noise = path, process, noise
         self._output = cast("IO[bytes]", process.stdout)
@@ -118,6 +122,8 @@ class Metering:
         if "error" in summary:
             raise SourceError(f"{self._path}: {summary['error']}, expected a capture; fetch it again")
         self.packets, self.left_out = int(summary["packets"]), int(summary["left_out"])
+        self.unreadable = int(summary["unreadable"])
+        self.first_unreadable = bytes.fromhex(str(summary["first_unreadable"]))
         self.broken = bool(summary["broken"])
 
     def _cause_of_death(self) -> str:

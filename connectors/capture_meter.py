@@ -71,7 +71,8 @@ _PAYLOAD = 3  # accounting mode: bytes are those of the payload
 _DISSECTED = 20  # packets of a flow that nDPI looks at, nfstream's default
 _ROWS_A_MESSAGE = 250
 _PATIENCE_S = 60  # for 4,096 packets, which take milliseconds
-_END_OF_FILE, _UNREADABLE = -2, -1
+_BROKEN = -1  # what the engine says at the end of a capture that breaks off; -2 at a proper end
+_LATER_FRAGMENT, _UNREADABLE_HEADER = -1, -2
 
 
 class Flow:
@@ -104,11 +105,15 @@ class Meter:
         self._by_key: dict[object, Flow] = {}
         self._by_end: OrderedDict[Flow, None] = OrderedDict()
         self._clock_ms = 0
+        self.unreadable = 0
+        self.first_unreadable = b""
 
     def take(self, packet: Any) -> bool:
         """Count a packet; return whether it belongs to a flow."""
         kind = _completed(packet)
-        if kind is None:
+        if kind < 0:
+            if kind == _UNREADABLE_HEADER:
+                self._note(packet)
             return False
         self._advance(packet.time)
         key = _key(packet)
@@ -125,6 +130,11 @@ class Meter:
         """Give out all flows that are left."""
         while self._by_end:
             self._give_out()
+
+    def _note(self, packet: Any) -> None:
+        self.unreadable += 1
+        if not self.first_unreadable:
+            self.first_unreadable = bytes(self._ffi.buffer(packet.ip_content, packet.ip_content_len))
 
     def _advance(self, now_ms: int) -> None:
         if now_ms < self._clock_ms - self._idle_ms:
@@ -217,22 +227,22 @@ def _key(packet: Any) -> tuple[object, ...]:
     return (packet.ip_version, packet.protocol, *((a, b) if a < b else (b, a)))
 
 
-def _completed(packet: Any) -> int | None:
-    """Fill in what the engine leaves out; return the type of an ICMP message (0 for other protocols).
+def _completed(packet: Any) -> int:
+    """Fill in what the engine leaves out; return the type of an ICMP message, 0 for other protocols.
 
-    None if the engine cannot know the ports: later fragments, and headers that are not there, for which
-    it reads what happens to stand behind the packet in memory.
+    Below 0 for packets whose ports cannot be known: later fragments, and headers that are malformed or
+    not there, for which the engine reads what happens to stand behind the packet in memory.
     """
     ip, captured, protocol = packet.ip_content, packet.ip_content_len, packet.protocol
     header = (ip[0] & 15) * 4 if packet.ip_version == 4 else packet.ip_size - packet.transport_size
-    if packet.ip_version == 4 and (header < 20 or ip[6] & 0x1F or ip[7]):
-        return None
-    if captured < header + _HEADER_BYTES.get(protocol, 0):
-        return None
+    if packet.ip_version == 4 and (ip[6] & 0x1F or ip[7]):
+        return _LATER_FRAGMENT
+    if header < 20 or captured < header + _HEADER_BYTES.get(protocol, 0):
+        return _UNREADABLE_HEADER
     if protocol in _HEADER_BYTES:
-        return 0 if packet.transport_size else None
+        return 0 if packet.transport_size else _UNREADABLE_HEADER
     if protocol in _REQUESTS:
-        return ip[header] if captured > header and packet.ip_size > header else None
+        return int(ip[header]) if captured > header and packet.ip_size > header else _UNREADABLE_HEADER
     _complete_unknown(packet, header if packet.ip_version == 4 else 40)
     return 0
 
@@ -329,7 +339,13 @@ def _measure(meter: Meter, source: bytes) -> dict[str, int | str]:
             # The system ends us if the C code does not come back.
             signal.alarm(_PATIENCE_S)
     meter.finish()
-    return {"packets": n_packets, "left_out": left_out, "broken": int(found == _UNREADABLE)}
+    return {
+        "packets": n_packets,
+        "left_out": left_out,
+        "unreadable": meter.unreadable,
+        "first_unreadable": meter.first_unreadable.hex(),
+        "broken": int(found == _BROKEN),
+    }
 
 
 def main() -> None:

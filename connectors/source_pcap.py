@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from connectors import capture_file, table_file
 from connectors.base import ROWS_PER_CHUNK, Chunk, Reject
 from connectors.capture_file import Opening
-from connectors.capture_flows import Flows, metering_of
+from connectors.capture_flows import Flows, Metering, metering_of
 from connectors.errors import SourceError
 from connectors.protocols import protocol_name
 from connectors.records import ADDRESS, CONN, LATEST_US, TIME
@@ -78,8 +78,9 @@ def recognises(head: bytes) -> bool:
 class PcapSource:
     """Flows of a capture, pcap or pcapng, plain or gzipped; the module says what they are.
 
-    A process of its own takes the packets apart, so that none of them can end or hold up ours. A capture
-    that breaks off gives the flows up to there and then one reject.
+    A process of its own takes the packets apart, so that none of them can end or hold up ours. Behind the
+    flows stands a reject for all packets that have IP but no whole headers, if there are any, and one for
+    what breaks the capture off, if something does.
 
     Parameters
     ----------
@@ -148,8 +149,7 @@ class PcapSource:
                 yield self._chunk(first, flows)
                 first += len(flows)
             self.packets, self.left_out = metering.packets, metering.left_out
-            if metering.broken and start <= metering.n_flows:
-                yield self._break(metering.n_flows)
+            yield from self._last(metering, start)
 
     def _chunk(self, first: int, flows: Flows) -> Chunk:
         positions = first + np.arange(len(flows), dtype=np.int64)
@@ -178,12 +178,24 @@ class PcapSource:
             for position, text in zip(positions.tolist(), raw, strict=True)
         ]
 
-    def _break(self, position: int) -> Chunk:
-        found = capture_file.broken_at(self._path, self.packets or 0)
-        reject = Reject(position=position, raw=found.raw, reason=found.reason, detail=found.detail)
-        nothing = CONN.schema.empty_table().to_batches()
-        rows = nothing[0] if nothing else pa.RecordBatch.from_pylist([], CONN.schema)
-        return Chunk(rows=rows, first=position, next=position + 1, rejects=(reject,))
+    def _last(self, metering: Metering, start: int) -> Iterator[Chunk]:
+        """Yield what is wrong with the capture as a whole, behind its flows."""
+        faults = []
+        if metering.unreadable:
+            detail = (
+                f"{metering.unreadable} packets have headers that are malformed or were not captured, the "
+                f"first of them this one, and are in no flow; tcpdump -s 0 captures whole packets"
+            )
+            faults.append(("unreadable_packets", detail, metering.first_unreadable))
+        if metering.broken:
+            found = capture_file.broken_at(self._path, metering.packets)
+            faults.append((found.reason, found.detail, found.raw))
+        for position, (reason, detail, raw) in enumerate(faults, metering.n_flows):
+            if position >= start:
+                where = f"{self._path.name} record {position + 1}"
+                reject = Reject(position=position, raw=raw, reason=reason, detail=f"{where}: {detail}")
+                rows = pa.RecordBatch.from_pylist([], CONN.schema)
+                yield Chunk(rows=rows, first=position, next=position + 1, rejects=(reject,))
 
 
 def _check_installed(path: Path) -> None:
@@ -200,11 +212,14 @@ def _notes(opening: Opening, idle_s: float, active_s: float) -> tuple[str, ...]:
         "Bytes are payload bytes (TCP, UDP, ICMP; of other protocols, what follows the IP header).",
         f"A flow ends after {idle_s:g} s of silence or {active_s:g} s in all.",
         "Records are in the order of their end, with times in milliseconds.",
-        "Packets without IP, later fragments, and packets cut within their headers are in no flow.",
+        "Packets without IP and fragments behind the first are in no flow.",
     )
     if not 0 < opening.snap_bytes < _WHOLE_FRAME:
         return notes
-    return (*notes, f"Packets were cut to {opening.snap_bytes} bytes; longer ones of IPv6 are in no flow.")
+    return (
+        *notes,
+        f"Packets were cut to {opening.snap_bytes} bytes; IPv6 ones that were cut are in no flow.",
+    )
 
 
 def _columns(flows: Flows) -> dict[str, pa.Array]:
