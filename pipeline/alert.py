@@ -18,6 +18,7 @@ from connectors.wire import Headers
 from pipeline.community_id import community_id
 from pipeline.errors import PipelineError
 from pipeline.publication import FlaggedFlow, GroupView, Publication, address_text, digest, judges
+from pipeline.suppressions import Suppressed
 from pipeline.verdict import FeatureShare, Reasons, TermShare
 from pipeline.words import feature_kind, feature_text, reason
 
@@ -31,6 +32,9 @@ RELATED = 20
 
 SEVERITIES = ((1e-9, 99), (1e-6, 73), (1e-4, 47), (1.0, 21))
 """p-value up to which a severity holds: critical, high, medium, low, in the numbers of Elastic's rules."""
+
+SUPPRESSED = 0
+"""`event.severity` of a report of flows that made no alert."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -172,19 +176,19 @@ def _summary_fields(publication: Publication, reasons: Reasons | None) -> dict[s
         **_side("destination", _only(group.destinations), _only(group.ports)),
         **_present("network", _network_type(addresses)),
         **_present("related", {"ip": addresses} if addresses else {}),
-        "tags": ["summary"],
+        "tags": ["summary", *(["suppressed"] if publication.suppressed else [])],
     }
 
 
 def _event(alert_id: str, publication: Publication, reasons: Reasons | None) -> dict[str, Any]:
     return {
         "id": alert_id,
-        "kind": "alert",
+        "kind": "event" if publication.suppressed else "alert",
         "category": ["network", "intrusion_detection"],
         "type": ["info"],
         "module": "weir",
         "dataset": "weir.alert",
-        "severity": severity(_p_value(publication)),
+        "severity": SUPPRESSED if publication.suppressed else severity(_p_value(publication)),
         "reason": reason(publication, reasons),
     }
 
@@ -239,6 +243,7 @@ def _evidence(publication: Publication, reasons: Reasons | None) -> dict[str, An
         "residuals": [{"kind": term.kind, **_term(term)} for term in terms if term.kind != "noise_direction"],
         "features": _features(panel["feature_set"], terms),
         **({"group": _group(publication, group)} if group else {}),
+        **_suppression(publication.suppressed),
     }
 
 
@@ -318,6 +323,13 @@ def _group(publication: Publication, group: GroupView) -> dict[str, Any]:
         "ports": len(group.ports),
         "example": flow_alert_id(publication.panel, publication.flow),
     }
+
+
+def _suppression(suppressed: Suppressed | None) -> dict[str, Any]:
+    if suppressed is None:
+        return {}
+    until = {"until": suppressed.until} if suppressed.until else {}
+    return {"suppression": {"id": suppressed.id, "reason": suppressed.reason, **until}}
 
 
 def rounded(value: float | str) -> float | str:

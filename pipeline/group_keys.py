@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,29 +19,43 @@ RowKey = tuple[str, Entity, str]
 """Of a group within its bucket and panel: sensor, entity, leading term."""
 
 
+_Key = TypeVar("_Key")
+
+
 @dataclass(frozen=True, slots=True)
-class Keyed:
+class Keyed(Generic[_Key]):
     """The distinct keys of some rows, in order of first appearance, and which one each row has."""
 
-    keys: list[RowKey]
+    keys: list[_Key]
     of_row: Indices
 
 
-def keyed(rows: pa.RecordBatch) -> Keyed:
+def keyed(rows: pa.RecordBatch) -> Keyed[RowKey]:
     """Return the keys of flagged rows: an anomaly concerns the destination or, of all others, the source.
 
     A pair counts for its source too: one that tries many hosts makes one group, not one a host.
     """
     is_dst = pc.equal(rows.column("about"), "dst")
     entity = pc.if_else(is_dst, rows.column("dst_ip"), rows.column("src_ip"))
-    parts = [codes(column) for column in (rows.column("sensor"), entity, rows.column("leading"))]
-    code = np.zeros(rows.num_rows, dtype=np.int64)
+    found = _combinations([rows.column("sensor"), entity, rows.column("leading")])
+    keys = [(sensor, entity or "", leading) for sensor, entity, leading in found.keys]
+    return Keyed(keys, found.of_row)
+
+
+def keyed_suppressed(rows: pa.RecordBatch) -> Keyed[tuple[str, str]]:
+    """Return sensor and suppression of rows that are all suppressed."""
+    return _combinations([rows.column("sensor"), rows.column("suppressed")])
+
+
+def _combinations(columns: list[pa.Array]) -> Keyed[Any]:
+    """Return the distinct rows of some columns."""
+    parts = [codes(column) for column in columns]
+    code = np.zeros(len(columns[0]), dtype=np.int64)
     for part, values in parts:
         code = code * len(values) + part
     first, of_row = in_order(code)
-    columns = [[values[at] for at in part[first].tolist()] for part, values in parts]
-    keys = [(sensor, entity or "", leading) for sensor, entity, leading in zip(*columns, strict=True)]
-    return Keyed(keys, of_row)
+    told = [[values[at] for at in part[first].tolist()] for part, values in parts]
+    return Keyed(list(zip(*told, strict=True)), of_row)
 
 
 def codes(column: pa.Array) -> tuple[Indices, list[str | bytes | int | None]]:

@@ -15,6 +15,7 @@ from pipeline.features.base import CARRIED
 from pipeline.history import Depth, Past, Window
 from pipeline.panel import Panel
 from pipeline.reasons import reasons_of
+from pipeline.suppressions import NOTHING_SUPPRESSED, Suppressions, is_suppressed
 from pipeline.told import Told
 from pipeline.verdict import FLAGGED
 
@@ -78,10 +79,20 @@ class Judge:
         published one by one; None explains every flagged row.
     bucket_s : float
         Width of an alert group, seconds of lane clock.
+    suppressions : Suppressions
+        Which flagged rows make no alert: marked here, not explained.
     """
 
-    def __init__(self, panel: Panel, *, first: int | None, bucket_s: float) -> None:
+    def __init__(
+        self,
+        panel: Panel,
+        *,
+        first: int | None,
+        bucket_s: float,
+        suppressions: Suppressions = NOTHING_SUPPRESSED,
+    ) -> None:
         self.panel = panel
+        self._suppressions = suppressions
         self._first = first
         self._bucket_s = bucket_s
         self.depth = Depth.of(bundle.detector for bundle in panel.members)
@@ -157,13 +168,14 @@ class Judge:
             "decided": pa.array(decided.astype(np.uint8)),
             "leading": leading,
             "about": about,
+            "suppressed": pa.nulls(rows.size, pa.string()),
             "reasons": pa.nulls(rows.size, pa.string()),
         }
         batch = pa.RecordBatch.from_arrays([columns[name] for name in FLAGGED.names], schema=FLAGGED)
-        wanted, told = told.behind(batch, clock_us) if told else (np.arange(rows.size), None)
+        batch = _with(batch, "suppressed", self._suppressions.of_rows(batch))
+        wanted, told = told.behind(batch, clock_us) if told else (np.flatnonzero(~is_suppressed(batch)), None)
         reasons = self._reasons(wanted, features, judgements, decided, rows)
-        column = FLAGGED.get_field_index("reasons")
-        return batch.set_column(column, FLAGGED.field("reasons"), reasons), told
+        return _with(batch, "reasons", reasons), told
 
     def _leading(
         self, judgements: Sequence[Judgement], decided: npt.NDArray[np.intp], rows: npt.NDArray[np.int64]
@@ -212,6 +224,11 @@ class Judge:
                 for at, reasons in zip(mine, reasons_of(bundle, chosen, because, watched), strict=True):
                     texts[at] = reasons.to_json()
         return pa.array(texts, pa.string())
+
+
+def _with(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
+    """Return flagged rows with another column of that name."""
+    return batch.set_column(FLAGGED.get_field_index(name), FLAGGED.field(name), values)
 
 
 def _pointing(terms: Matrix, about: Sequence[str]) -> npt.NDArray[np.intp]:

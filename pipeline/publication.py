@@ -9,6 +9,7 @@ from ipaddress import IPv6Address
 from typing import Any
 
 from pipeline.errors import JournalError
+from pipeline.suppressions import Suppressed
 
 OVERFLOW = "*"
 """Entity of the flows that came after the last group that a bucket can have."""
@@ -127,6 +128,7 @@ class Publication:
     flow: FlaggedFlow  # of a summary: the published one with the smallest p-value
     row: int | None  # index in its detections message; None for a summary
     group: GroupView | None  # None where grouping is off
+    suppressed: Suppressed | None = None  # of a summary of flows that made no alert: why
 
     @property
     def is_summary(self) -> bool:

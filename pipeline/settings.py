@@ -158,6 +158,16 @@ class GroupingSettings(Section):
     )
 
 
+class AlertSettings(Section):
+    """What becomes of alerts."""
+
+    suppressions: Path | None = Field(
+        default=None,
+        description="YAML file that says which flagged flows make no alert, why and until when; read by the "
+        "detect workers at their start.",
+    )
+
+
 class WorkerSettings(Section):
     """How a worker process runs."""
 
@@ -247,6 +257,7 @@ class Settings(BaseSettings):
     features: FeatureSettings = Field(default_factory=FeatureSettings, description="Features.")
     panel: PanelSettings = Field(default_factory=PanelSettings, description="Models and decision.")
     grouping: GroupingSettings = Field(default_factory=GroupingSettings, description="Grouping of alerts.")
+    alerts: AlertSettings = Field(default_factory=AlertSettings, description="Suppression of alerts.")
     worker: WorkerSettings = Field(default_factory=WorkerSettings, description="Worker processes.")
     logging: LoggingSettings = Field(default_factory=LoggingSettings, description="Logs.")
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pipeline.group_keys import Indices, RowKey, keyed, nth, spans
 from pipeline.grouping import MAX_GROUPS
 from pipeline.publication import OVERFLOW
+from pipeline.suppressions import is_suppressed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +44,19 @@ class Told:
         Parameters
         ----------
         rows : RecordBatch
-            In log order, with the columns of `FLAGGED`; `reasons` is not read.
+            In log order, with the columns of `FLAGGED`; `reasons` is not read. Suppressed ones are in no
+            group.
         clock_us : int
             Lane clock before the message.
         """
+        kept = np.flatnonzero(~is_suppressed(rows))
+        rows = rows.take(pa.array(kept))
         now, found = self.entered(clock_us), [np.zeros(0, dtype=np.int64)]
         buckets = np.maximum(rows.column("clock_us").to_numpy() // self.width_us, now.bucket)
         for bucket, begin, end in spans(np.maximum.accumulate(buckets)):
             wanted, now = now.entered(bucket * self.width_us).counted(rows.slice(begin, end - begin))
             found.append(begin + wanted)
-        return np.concatenate(found), now
+        return kept[np.concatenate(found)], now
 
     def counted(self, rows: pa.RecordBatch) -> tuple[Indices, "Told"]:
         """Return what `behind` does, for rows that are all in the current bucket."""

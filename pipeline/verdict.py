@@ -16,6 +16,7 @@ FLAGGED = pa.schema(
         pa.field("decided", pa.uint8(), nullable=False),  # index of the model that explains
         pa.field("leading", pa.string(), nullable=False),  # leading term, "noise_direction:n3"
         pa.field("about", pa.string(), nullable=False),  # flow, src, dst or pair
+        pa.field("suppressed", pa.string()),  # JSON of Suppressed; null where the row may make an alert
         pa.field("reasons", pa.string()),  # JSON of Reasons; null where grouping cannot publish the row
     ]
 )

@@ -6,9 +6,10 @@ from typing import TypeVar
 
 from pipeline.errors import FeatureSetError
 from pipeline.features.base import Feature
-from pipeline.grouping import MAX_DISTINCT
+from pipeline.groups import MAX_DISTINCT
 from pipeline.publication import OVERFLOW, FlaggedFlow, GroupView, Publication, address_text
 from pipeline.quantities import duration, odds, quantity
+from pipeline.suppressions import Suppressed
 from pipeline.verdict import FeatureShare, Reasons, TermShare
 
 NAMED = 3
@@ -69,6 +70,8 @@ def reason(publication: Publication, reasons: Reasons | None) -> str:
         Of `publication.flow`.
     """
     flow, group = publication.flow, publication.group
+    if publication.suppressed and group:
+        return _suppressed_words(publication.suppressed, flow, group)
     if publication.is_summary and group:
         what, p_value = _group_words(publication, group), group.p_value
     else:
@@ -121,10 +124,20 @@ def listing(texts: Sequence[str]) -> str:
 def _group_words(publication: Publication, group: GroupView) -> str:
     flow, entity = publication.flow, publication.entity
     whose = f"other addresses at {flow.sensor}" if entity == OVERFLOW else entity
-    within = duration((group.last_us - group.first_us) / 1e6)
-    named = entity.split(" -> ")
+    return f"{whose}: {_counted('unusual', group, entity.split(' -> '))}"
+
+
+def _suppressed_words(suppressed: Suppressed, flow: FlaggedFlow, group: GroupView) -> str:
+    """Return what a suppression kept back: never silent, and never in the words of an alert."""
+    until = f" until {suppressed.until}" if suppressed.until else ""
+    return f"{flow.sensor}: {_counted('suppressed', group, [])}{until}: {suppressed.reason}"
+
+
+def _counted(what: str, group: GroupView, named: Sequence[str]) -> str:
+    """Return how many flows, over which time, and from whom to whom besides those named already."""
+    flows = f"{group.count:,} {what} flow{'s' * (group.count > 1)}"
     told = (
-        f"{whose}: {group.count:,} unusual flows within {within}",
+        f"{flows} within {duration((group.last_us - group.first_us) / 1e6)}",
         _peers("from", [address_text(ip) for ip in group.sources], "sources", named),
         _peers("to", [address_text(ip) for ip in group.destinations], "destinations", named),
         _peers("on", [f"port {port}" for port in group.ports], "ports", named),

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import pyarrow as pa
 import structlog
 
 from connectors.errors import RecordError
@@ -15,10 +16,11 @@ from pipeline.agents.lane import MACHINE_FAULTS, Out, Restored, Step, Tally
 from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.alert import alert_headers, make_alert, severity
 from pipeline.errors import JournalError
-from pipeline.grouping import Grouper
+from pipeline.grouping import Grouper, report_s
 from pipeline.messages import DetectionsHeaders
 from pipeline.publication import Publication
 from pipeline.settings import GroupingSettings
+from pipeline.suppressions import suppressed_by
 
 log = structlog.get_logger()
 
@@ -79,7 +81,7 @@ class AlertsLane:
         published = self._grouper.feed(rows, headers)
         self._answered = headers.flows_offset
         outs = tuple(self._out(publication, message) for publication in published)
-        return Step(outs=outs, tally=_tally(published, rows.num_rows, headers))
+        return Step(outs=outs, tally=_tally(published, rows, headers))
 
     def _out(self, publication: Publication, message: Message) -> Out:
         alert = make_alert(publication)
@@ -87,11 +89,17 @@ class AlertsLane:
         return Out(topic=self._role.topics.alerts, key=alert.id.encode(), value=alert.body, headers=headers)
 
 
-def _tally(published: list[Publication], n_rows: int, headers: DetectionsHeaders) -> Tally:
-    severities = Counter(str(severity(publication.flow.p_value)) for publication in published)
-    single = sum(not publication.is_summary for publication in published)
+def _tally(published: list[Publication], rows: pa.RecordBatch, headers: DetectionsHeaders) -> Tally:
+    alerts = [publication for publication in published if publication.suppressed is None]
+    severities = Counter(str(severity(publication.flow.p_value)) for publication in alerts)
+    single = sum(not publication.is_summary for publication in alerts)
+    suppressed = suppressed_by(rows)
     return Tally(
-        rows=n_rows, clock_us=headers.clock_end_us, grouped=n_rows - single, severities=dict(severities)
+        rows=rows.num_rows,
+        clock_us=headers.clock_end_us,
+        grouped=rows.num_rows - single - sum(suppressed.values()),
+        severities=dict(severities),
+        suppressed=suppressed,
     )
 
 
@@ -101,10 +109,13 @@ class AlertsRole:
     name = STAGE
     models: Sequence[Mapping[str, str]] = ()
 
-    def __init__(self, panel: str, topics: Topics, grouping: GroupingSettings) -> None:
+    def __init__(
+        self, panel: str, topics: Topics, grouping: GroupingSettings, *, suppresses: bool = False
+    ) -> None:
         self.topics = topics
         self.panel = panel
         self.grouping = grouping
+        self.suppresses = suppresses
         self.input_topic = topics.detections(panel)
         self.group = f"{topics.prefix}-alerts-{panel}"
         self.flows = topics.flows
@@ -116,9 +127,14 @@ class AlertsRole:
         """Return nothing: this stage begins with the log."""
         return []
 
+    @property
+    def _back_s(self) -> float:
+        """Seconds of lane clock of which a lane keeps something: a bucket, or a report of suppressions."""
+        return report_s(self.grouping.bucket_s) if self.suppresses else self.grouping.bucket_s
+
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
-        """Read back to the beginning of the bucket that is open before `upto`."""
-        start, answered = bucket_start(reader, self.input_topic, partition, upto, self.grouping.bucket_s)
+        """Read back to the beginning of the bucket, or report, that is open before `upto`."""
+        start, answered = bucket_start(reader, self.input_topic, partition, upto, self._back_s)
         lane = AlertsLane(self, partition, done=upto - 1, answered=answered)
         return Restored(lane=lane, start=start)
 

@@ -39,6 +39,7 @@ class Tally:
     by_model: tuple[int, ...] = ()  # rows that each model alone would flag, in the role's order
     dead: dict[str, int] = field(default_factory=dict)  # reason -> rows
     severities: dict[str, int] = field(default_factory=dict)  # severity -> alerts
+    suppressed: dict[str, int] = field(default_factory=dict)  # label of the reason -> flagged flows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

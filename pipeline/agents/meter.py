@@ -47,6 +47,8 @@ class Meter:
         if tally.histogram:
             metrics.p_values.observe(tally.histogram)
         metrics.flagged_by(tally.by_model)
+        for reason, flows in tally.suppressed.items():
+            metrics.alerts_suppressed.labels(reason).inc(flows)
         for severity, alerts in tally.severities.items():
             metrics.alerts_published.labels(severity).inc(alerts)
 

@@ -13,6 +13,7 @@ from pipeline.features.feature_sets import feature_set
 from pipeline.judge import Judge
 from pipeline.panel import load_panel
 from pipeline.settings import Settings
+from pipeline.suppressions import load_suppressions
 from pipeline.topic_plan import stages
 
 Begin = Literal["latest", "earliest"]
@@ -33,7 +34,8 @@ def build_role(stage: str, settings: Settings, *, begin: Begin = "latest") -> Ro
     if stage == "features":
         return _features(settings, topics)
     if stage == "alerts":
-        return AlertsRole(settings.panel.name, topics, settings.grouping)
+        suppresses = settings.alerts.suppressions is not None
+        return AlertsRole(settings.panel.name, topics, settings.grouping, suppresses=suppresses)
     judge = build_judge(settings)
     detect = DetectRole(judge.panel.bundles[0].feature_set, judge, topics, begin=begin)
     return _inline(_features(settings, topics), detect) if settings.features.inline else detect
@@ -62,4 +64,10 @@ def _inline(features: FeaturesRole, detect: DetectRole) -> InlineRole:
 def build_judge(settings: Settings) -> Judge:
     """Return the judge of the configured panel."""
     first = settings.grouping.first if settings.grouping.enabled else None
-    return Judge(load_panel(settings.panel), first=first, bucket_s=settings.grouping.bucket_s)
+    suppressions = load_suppressions(settings.alerts.suppressions)
+    return Judge(
+        load_panel(settings.panel),
+        first=first,
+        bucket_s=settings.grouping.bucket_s,
+        suppressions=suppressions,
+    )

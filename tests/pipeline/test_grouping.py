@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.alert import make_alert
 from pipeline.errors import JournalError
-from pipeline.grouping import MAX_DISTINCT, Grouper, bucket_of
+from pipeline.grouping import Grouper, bucket_of
+from pipeline.groups import MAX_DISTINCT
 from pipeline.messages import DetectionsHeaders
 from pipeline.publication import OVERFLOW, Publication
 from pipeline.told import Told
