@@ -11,13 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic import ValidationError as PydanticError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from connectors.checked_yaml import mistakes
 from connectors.kafka_settings import KafkaSettings
 from pipeline import settings_layers
+from pipeline.budget import per_hour
 from pipeline.errors import SettingsError
 from pipeline.settings_layers import DELIMITER, ENV_PREFIX, Layer, description, shown, text_list, text_mapping
 
@@ -27,6 +37,12 @@ NAME = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"
 
 Hours = Annotated[float, Field(gt=0, le=87_600, json_schema_extra={"unit": "h"})]
 Name = Annotated[str, Field(pattern=NAME, max_length=100)]
+
+
+def _rate(text: str | None) -> str | None:
+    if text is not None:
+        per_hour(text)  # says what is wrong
+    return text
 
 
 class Section(BaseModel):
@@ -129,7 +145,30 @@ class PanelSettings(Section):
         default=Path("models"), description="Folder where bundles are looked up by name."
     )
     alpha: float = Field(
-        default=1e-4, ge=1e-12, le=1, description="False-alarm rate per flow: flagged if p <= alpha."
+        default=1e-4,
+        ge=1e-12,
+        le=1,
+        description="False-alarm rate per flow: flagged if p <= alpha. Give this or budget.",
+    )
+    budget: Annotated[str | None, AfterValidator(_rate)] = Field(
+        default=None,
+        description="False alarms that are acceptable, all lanes together, as 5/h or 2/d: alpha follows "
+        "from it and from flow_rate.",
+    )
+    flow_rate: Annotated[str | None, AfterValidator(_rate)] = Field(
+        default=None,
+        description="Flows that the budget is spent on, all lanes together, as 300/s; left out: the rate "
+        "of the training data.",
+    )
+    collect_flows: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="Flows that models are to learn from: while a model of the panel does not exist yet, a "
+        "detect worker waits, live and not ready, and says how many there are. Left out: it does not start.",
+    )
+    drift_alerts: bool = Field(
+        default=True, description="An alert, one an hour and lane at most, where normal traffic has moved."
     )
     fusion: str = Field(
         default="min",
@@ -393,9 +432,20 @@ def _validated(values: dict[Any, Any]) -> tuple[Settings | None, list[tuple[tupl
     if settings.writer.sensor_lanes and settings.writer.lane_by != "sensor":
         text = f"set with lane_by {settings.writer.lane_by}, which spreads sensors over lanes; keep one"
         found.append((("writer", "sensor_lanes"), f"writer.sensor_lanes: {text}"))
+    found += _budget_mistakes(settings.panel, values.get("panel"))
     for sensor, lane in settings.writer.sensor_lanes.items():
         if lane >= settings.topics.lanes:
             path = ("writer", "sensor_lanes", sensor)
             text = f"lane {lane} does not exist; topics.lanes is {settings.topics.lanes}, lanes count from 0"
             found.append((path, f"{'.'.join(path)}: {text}"))
     return settings, found
+
+
+def _budget_mistakes(panel: PanelSettings, given: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what is wrong with how a panel decides: exactly one of alpha and budget."""
+    if panel.budget is not None and (given or {}).get("alpha") is not None:
+        text = f"set with panel.budget {panel.budget}, which alpha follows from; keep one"
+        yield ("panel", "alpha"), f"panel.alpha: {text}"
+    if panel.budget is None and panel.flow_rate is not None:
+        text = "set without panel.budget, which it is for; set that, as 5/h, or leave it out"
+        yield ("panel", "flow_rate"), f"panel.flow_rate: {text}"

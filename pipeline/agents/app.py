@@ -17,6 +17,7 @@ from connectors.topics import TopicAdmin
 from pipeline.agents import trial
 from pipeline.agents.attempts import Attempts
 from pipeline.agents.carrier import Carrier
+from pipeline.agents.collecting import wait_for_models
 from pipeline.agents.lane import Out, Role
 from pipeline.agents.memory import keep_freed_memory
 from pipeline.agents.meter import Meter
@@ -24,7 +25,7 @@ from pipeline.agents.roles import Begin, build_role
 from pipeline.agents.security import broker_credentials
 from pipeline.agents.watchdog import Lags, Watchdog
 from pipeline.errors import PipelineError
-from pipeline.exit_codes import AGAIN
+from pipeline.exit_codes import AGAIN, DONE
 from pipeline.health import HealthServer
 from pipeline.metrics import Metrics
 from pipeline.settings import Settings
@@ -70,6 +71,8 @@ def run_worker(stage: str, settings: Settings, *, begin: Begin = "latest") -> No
     """
     if problems := conflicts(settings):
         raise PipelineError("; ".join(problems))
+    if stage == "detect" and not wait_for_models(settings):
+        raise SystemExit(DONE)  # told to stop
     keep_freed_memory()
     role = build_role(stage, settings, begin=begin)
     _require_topics(role, settings)
