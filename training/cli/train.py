@@ -1,12 +1,16 @@
 """`weir train`: from a dataset to a model bundle."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import examples
+from pipeline.cli.options import budget_options, examples
+from training.cli.captured import FromCapture, capture_options, learn_captured
 from training.cli.options import KeyValue, Wanted, alpha_option, dataset_options
+
+if TYPE_CHECKING:
+    from pipeline.budget import Asked
 
 
 @click.command(
@@ -14,8 +18,9 @@ from training.cli.options import KeyValue, Wanted, alpha_option, dataset_options
         "weir train synthetic --detector beaa --out models/",
         "weir train nsl-kdd --data data/nsl_kdd --detector bn --param structure=hc",
         "weir train unsw-nb15 --data UNSW-NB15_1.csv --name unsw --seed 7",
-        "weir train synthetic --alarms-per-hour 1 --flows-per-hour 5000",
+        "weir train synthetic --budget 5/h --flow-rate 300/s",
         "weir train nsl-kdd --detector advae --kde-share 0.01",
+        "weir train conn --from capture/",
     )
 )
 @click.option("--detector", default="beaa", show_default=True, help="Name of the detector.")
@@ -34,8 +39,7 @@ from training.cli.options import KeyValue, Wanted, alpha_option, dataset_options
     "--anomaly-share", type=click.FloatRange(0, 0.9, min_open=True), default=0.1, show_default=True,
     help="Known anomalies for each normal row, and among unlabelled ones, for detectors that use them.",
 )  # fmt: skip
-@click.option("--alarms-per-hour", type=float, help="A budget of false alarms: prints the alpha to set.")
-@click.option("--flows-per-hour", type=float, help="The flows that the budget is for.")
+@budget_options
 @click.option(
     "--kde-share", type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="False alarms of a kernel density threshold over the calibration scores, as articles set it: "
@@ -44,6 +48,7 @@ from training.cli.options import KeyValue, Wanted, alpha_option, dataset_options
 @click.option(
     "--no-baselines", is_flag=True, help="Leave the baselines out of the model's card; saves their time."
 )
+@capture_options
 @alpha_option
 @dataset_options
 def train(
@@ -55,28 +60,30 @@ def train(
     parameters: tuple[tuple[str, Any], ...],
     max_rows: int | None,
     anomaly_share: float,
-    alarms_per_hour: float | None,
-    flows_per_hour: float | None,
+    budget: "Asked | None",
     kde_share: float | None,
     no_baselines: bool,
     alphas: tuple[float, ...],
     wanted: Wanted,
+    captured: FromCapture,
 ) -> None:
     """Train a detector on the normal flows of a dataset and write a model bundle.
 
     Datasets: nsl-kdd, kdd99, unsw-nb15, unsw-conn, synthetic. Normal flows are split into fit, val
     (early stopping), cal (p-values) and test, in order of time where there is time; the held-out
     figures of the test part are printed and kept in the bundle.
+
+    With --from, DATASET is the feature set of a folder that weir capture filled. Nobody labelled its flows:
+    what comes in bursts is left out and told, and the figures are those that need no labels.
     """
     from rich.console import Console
 
+    from pipeline.budget import trained_rate
     from training.cli.bars import bars
     from training.cli.tables import show_figures
     from training.metrics import ALPHAS
     from training.train import Plan, train_model
 
-    if (alarms_per_hour is None) != (flows_per_hour is None):
-        raise click.UsageError("--alarms-per-hour and --flows-per-hour belong together; give both")
     plan = Plan(
         detector=detector,
         parameters=dict(parameters),
@@ -84,15 +91,20 @@ def train(
         max_rows=max_rows,
         share=anomaly_share,
     )
+    name = name or f"{wanted.name}-{detector}"
+    if captured.capture is not None:
+        learn_captured(wanted.name, captured, plan, out=out, name=name, alphas=alphas, budget=budget)
+        return
     with bars() as progress:
         loaded = wanted.load(progress)
         trained = train_model(
             loaded,
             plan,
             models_dir=out,
-            name=name or f"{wanted.name}-{detector}",
+            name=name,
             alphas=alphas or ALPHAS,
             baselines=not no_baselines,
+            budget=budget,
             progress=progress,
         )
     console = Console()
@@ -100,9 +112,8 @@ def train(
     bundle = trained.bundle
     for note in bundle.manifest["calibration"]["notes"]:
         click.echo(f"Calibration: {note}")
-    if alarms_per_hour is not None and flows_per_hour is not None:
-        _, said = bundle.calibration.alpha_for(alarms_per_hour, flows_per_hour=flows_per_hour)
-        click.echo(f"Budget: {said}")
+    if budget:
+        click.echo(f"Budget: {budget.at(trained_rate(bundle.manifest)).spent([bundle], 'min')}")
     if kde_share is not None:
         click.echo(f"KDE threshold: {bundle.calibration.alpha_by_kde(kde_share)[1]}")
     click.echo(f"Model {bundle.name}/{bundle.version} in {bundle.path}, fitted in {trained.fit_s:.1f} s")
