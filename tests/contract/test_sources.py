@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from captures import make_source as capture
+from flow_files import MAKERS as FLOW_FILES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from netflow_datagrams import write_datagrams
@@ -119,6 +120,7 @@ SOURCES: dict[str, Make] = {
     "nsl-kdd again": lambda folder, n: open_source(
         "nsl-kdd", write_text(folder / "a.txt", NSL_KDD, n), run=2, shift_us=3_600_000_000
     ),
+    **FLOW_FILES,
     "netflow datagrams": lambda folder, n: DatagramFiles(write_datagrams(folder, n)),
     "pcap": lambda folder, n: capture("a.pcap", folder, n),
     "pcap gzip": lambda folder, n: capture("a.pcap.gz", folder, n),
