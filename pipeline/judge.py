@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from detectors.base import Matrix, Scores
 from pipeline.bundle import Bundle
+from pipeline.drift import Closed
 from pipeline.features.base import CARRIED
 from pipeline.history import Depth, Past, Window
 from pipeline.panel import Panel
@@ -18,6 +19,7 @@ from pipeline.reasons import reasons_of
 from pipeline.suppressions import NOTHING_SUPPRESSED, Suppressions, is_suppressed
 from pipeline.told import Told
 from pipeline.verdict import FLAGGED
+from pipeline.watch import Watch, Watcher
 
 HISTOGRAM_BINS = 10
 """Bins of -log10(p): [0, 1), [1, 2) ... [9, inf). Calibrated normal traffic falls tenfold a bin."""
@@ -65,6 +67,8 @@ class Verdict:
     by_model: tuple[int, ...]  # rows that each member alone would flag, shadows last
     p_values: Scores  # (n_scored,), the panel's
     told: Told | None = None  # of the lane, these rows included
+    watch: Watch | None = None  # of the lane, these rows included; None where none was given
+    closed: tuple[Closed, ...] = ()  # windows of the watch that these rows ended
 
 
 class Judge:
@@ -97,6 +101,7 @@ class Judge:
         self._bucket_s = bucket_s
         self.depth = Depth.of(bundle.detector for bundle in panel.members)
         """How far the panel looks back."""
+        self.watcher = Watcher(panel)
 
     def nothing_told(self) -> Told | None:
         """Return what a lane has told at its beginning; None where every flagged row is explained."""
@@ -110,6 +115,7 @@ class Judge:
         clock_us: int,
         told: Told | None = None,
         before: Past | None = None,
+        watch: Watch | None = None,
     ) -> Verdict:
         """Return the verdict on the rows of one message.
 
@@ -124,14 +130,21 @@ class Judge:
             behind it are not explained.
         before : Past, optional
             What the lane has kept of the rows before these, by `depth`; nothing at its beginning.
+        watch : Watch, optional
+            What the lane has seen before; left out, nobody watches.
         """
         told = told or self.nothing_told()
         judgements = [judge_rows(bundle, features, before) for bundle in self.panel.members]
         fused = self.panel.fused(self._deciding(judgements))
-        rows = np.flatnonzero(fused <= self.panel.alpha)
-        flagged = _NOTHING
+        is_flagged = fused <= self.panel.alpha
+        rows = np.flatnonzero(is_flagged)
+        flagged, closed = _NOTHING, tuple[Closed, ...]()
         if rows.size:
             flagged, told = self._flagged(features, judgements, fused, rows, clock_us, told)
+        if watch is not None:
+            p_values = [judgement.p_values for judgement in judgements]
+            clock = _clock(features, clock_us)
+            watch, closed = self.watcher.follow(watch, features, clock, is_flagged, p_values)
         return Verdict(
             n_scored=features.num_rows,
             flagged=flagged,
@@ -139,6 +152,8 @@ class Judge:
             by_model=tuple(int(np.count_nonzero(j.p_values <= self.panel.alpha)) for j in judgements),
             p_values=fused,
             told=told,
+            watch=watch,
+            closed=closed,
         )
 
     def _deciding(self, judgements: Sequence[Judgement]) -> Matrix:
@@ -156,8 +171,7 @@ class Judge:
     ) -> tuple[pa.RecordBatch, Told | None]:
         decided = self.panel.decided(self._deciding(judgements)[:, rows])
         leading, about = self._leading(judgements, decided, rows)
-        times = features.column("event_time").cast(pa.int64()).to_numpy()
-        clock = np.maximum.accumulate(np.maximum(times, clock_us))[rows]
+        clock = _clock(features, clock_us)[rows]
         taken = pa.array(rows)
         columns = {
             **{name: features.column(name).take(taken) for name in CARRIED},
@@ -255,6 +269,12 @@ _NOTHING = pa.RecordBatch.from_pylist([], schema=FLAGGED)
 def _histogram(p_values: Scores) -> tuple[int, ...]:
     at_most = [p_values.size, *(int(np.count_nonzero(p_values <= edge)) for edge in _EDGES), 0]
     return tuple(more - fewer for more, fewer in pairwise(at_most))
+
+
+def _clock(features: pa.RecordBatch, clock_us: int) -> npt.NDArray[np.int64]:
+    """Return the lane clock at each row, which was `clock_us` before them."""
+    times = features.column("event_time").cast(pa.int64()).to_numpy()
+    return np.asarray(np.maximum.accumulate(np.maximum(times, clock_us)), dtype=np.int64)
 
 
 def _lists(columns: Sequence[Scores]) -> pa.Array:

@@ -156,10 +156,11 @@ class Watcher:
         """Return what `written` wrote; of other models, of an earlier version or damaged: a fresh one."""
         try:
             told = msgspec.json.decode(text, type=_Written)
-        except msgspec.DecodeError:
+            features = np.array(told.features, dtype=np.int64).reshape(self.fresh.features.shape)
+            p_values = np.array(told.p_values, dtype=np.int64).reshape(self.fresh.p_values.shape)
+        except (msgspec.DecodeError, ValueError):
             return self.fresh
-        features = np.array(told.features, dtype=np.int64).reshape(-1, N_BINS)
-        if told.judges != self._judges or features.shape != self.fresh.features.shape:
+        if told.judges != self._judges:
             return self.fresh
         return Watch(
             hour=told.hour,
@@ -168,7 +169,7 @@ class Watcher:
             rows=told.rows,
             flagged=told.flagged,
             features=features,
-            p_values=np.array(told.p_values, dtype=np.int64),
+            p_values=p_values,
             panes=told.panes,
             since=told.since,
         )

@@ -15,12 +15,14 @@ from pipeline.agents.bucket import bucket_start
 from pipeline.agents.lane import MACHINE_FAULTS, Out, Restored, Step, Tally
 from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.alert import alert_headers, make_alert, severity
+from pipeline.drift import Drift, drift_alert, read_drifts
 from pipeline.errors import JournalError
 from pipeline.grouping import Grouper, report_s
 from pipeline.messages import DetectionsHeaders
 from pipeline.publication import Publication
 from pipeline.settings import GroupingSettings
 from pipeline.suppressions import suppressed_by
+from pipeline.watch_metrics import Watched
 
 log = structlog.get_logger()
 
@@ -81,7 +83,15 @@ class AlertsLane:
         published = self._grouper.feed(rows, headers)
         self._answered = headers.flows_offset
         outs = tuple(self._out(publication, message) for publication in published)
-        return Step(outs=outs, tally=_tally(published, rows, headers))
+        tally = _tally(published, rows, headers)
+        drifts = read_drifts(headers.drift) if self._role.drift_alerts else ()
+        told = tuple(self._drift(drift, headers, message) for drift in drifts)
+        return Step(outs=(*outs, *told), tally=tally)
+
+    def _drift(self, drift: Drift, headers: DetectionsHeaders, message: Message) -> Out:
+        alert = drift_alert(drift, headers.panel, self._partition)
+        said = alert_headers(alert.id, message, None)
+        return Out(topic=self._role.topics.alerts, key=alert.id.encode(), value=alert.body, headers=said)
 
     def _out(self, publication: Publication, message: Message) -> Out:
         alert = make_alert(publication)
@@ -108,13 +118,21 @@ class AlertsRole:
 
     name = STAGE
     models: Sequence[Mapping[str, str]] = ()
+    watched: Watched | None = None
 
     def __init__(
-        self, panel: str, topics: Topics, grouping: GroupingSettings, *, suppresses: bool = False
+        self,
+        panel: str,
+        topics: Topics,
+        grouping: GroupingSettings,
+        *,
+        drift_alerts: bool = True,
+        suppresses: bool = False,
     ) -> None:
         self.topics = topics
         self.panel = panel
         self.grouping = grouping
+        self.drift_alerts = drift_alerts
         self.suppresses = suppresses
         self.input_topic = topics.detections(panel)
         self.group = f"{topics.prefix}-alerts-{panel}"

@@ -17,6 +17,7 @@ from pipeline.agents.journal import journal_tail, newest_first
 from pipeline.agents.lane import MACHINE_FAULTS, Incident, Out, Restored, Role, Step, Tally, lost
 from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.agents.packing import packed
+from pipeline.drift import drifts_text
 from pipeline.errors import FeatureSetError, JournalError
 from pipeline.features.base import FeatureSet
 from pipeline.history import Past
@@ -24,6 +25,8 @@ from pipeline.judge import Judge, Verdict
 from pipeline.messages import DetectionsHeaders, FeaturesHeaders
 from pipeline.told import Told
 from pipeline.verdict import FLAGGED
+from pipeline.watch import Watch
+from pipeline.watch_metrics import Watched
 
 STAGE = "detect"
 
@@ -35,14 +38,22 @@ NO_FEATURES = -1
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """What a lane's next verdict depends on beside its message and the rows looked back on."""
+
+    told: Told | None
+    watch: Watch
+
+
+@dataclass(frozen=True, slots=True)
 class Ruling:
     """The verdict on some features, and the message that carries it."""
 
     verdict: Verdict
     value: bytes
-    told: Told | None  # of the lane, this verdict included
+    state: State  # of the lane, this verdict included
 
-    def tally(self, headers: FeaturesHeaders) -> Tally:
+    def tally(self, headers: FeaturesHeaders, lane: int) -> Tally:
         """Return what the metrics count."""
         return Tally(
             rows=self.verdict.n_scored,
@@ -50,14 +61,17 @@ class Ruling:
             histogram=self.verdict.histogram,
             by_model=self.verdict.by_model,
             clock_us=headers.clock_end_us,
+            lane=lane,
+            last_hour=self.state.watch.last_hour,
+            closed=self.verdict.closed,
         )
 
 
 class DetectLane:
     """The verdicts of one lane.
 
-    Its state is how far it has come, which groups it has explained, and the rows that its panel may look
-    back on: of those that have had a verdict the last ones, of the lane or of each source.
+    Its state is how far it has come, which groups it has explained, what it has watched, and the rows that
+    its panel may look back on: of those that have had a verdict the last ones, of the lane or of each source.
 
     A features message is answered once for each flows offset; repeats of a dead worker or a zombie
     are skipped.
@@ -70,14 +84,14 @@ class DetectLane:
         *,
         done: int,
         answered: int,
-        told: Told | None = None,
+        state: State | None = None,
         past: Past | None = None,
     ) -> None:
         self.done = done
         self._role = role
         self._partition = partition
         self._answered = answered  # greatest flows offset that has its verdict
-        self._told = told or role.judge.nothing_told()
+        self._state = state or role.nothing_seen()
         self._past = past
 
     def warm(self, message: Message) -> None:
@@ -102,16 +116,17 @@ class DetectLane:
         self._role.agree(headers)
         try:
             rows = decode(message.value) if headers.rows else self._role.no_rows
-            ruling = self._role.rule(rows, headers, self._told, self._past)
+            ruling = self._role.rule(rows, headers, self._state, self._past)
         except RecordError as error:
             return self._refuse(message, headers, error.reason, error.detail)
         except MACHINE_FAULTS:
             raise
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             return self._refuse(message, headers, "failed", f"{type(error).__name__}: {error}")
-        self._answered, self._told = headers.flows_offset, ruling.told
+        self._answered, self._state = headers.flows_offset, ruling.state
         self._past = self._role.judge.depth.past(self._past, rows)
-        return Step(outs=(self._out(message, headers, ruling),), tally=ruling.tally(headers))
+        tally = ruling.tally(headers, self._partition)
+        return Step(outs=(self._out(message, headers, ruling),), tally=tally)
 
     def refuse(self, message: Message, reason: str, detail: str) -> Step:
         """Dead-letter a features message whole and answer with no rows."""
@@ -119,14 +134,14 @@ class DetectLane:
 
     def _refuse(self, message: Message, headers: FeaturesHeaders, reason: str, detail: str) -> Step:
         letter = whole_letter(message, STAGE, reason, detail, panel=self._role.judge.panel.name)
-        ruling = self._role.rule(self._role.no_rows, headers, self._told)
-        self._answered, self._told = headers.flows_offset, ruling.told
+        ruling = self._role.rule(self._role.no_rows, headers, self._state)
+        self._answered, self._state = headers.flows_offset, ruling.state
         out = self._out(message, headers, ruling, dead=letter.rows)
         outs = (letter_out(letter, self._role.topics), out)
         return Step(outs=outs, tally=Tally(dead={reason: letter.rows}, clock_us=headers.clock_end_us))
 
     def _out(self, message: Message, headers: FeaturesHeaders, ruling: Ruling, dead: int = 0) -> Out:
-        answer = self._role.headers(headers, ruling.verdict, input_offset=message.offset, dead=dead)
+        answer = self._role.headers(headers, ruling, input_offset=message.offset, dead=dead)
         return Out(
             topic=self._role.output_topic,
             partition=self._partition,
@@ -152,6 +167,7 @@ class DetectRole:
         self.topics = topics
         self.card = judge.panel.card()
         self.models: Sequence[Mapping[str, str]] = self.card["models"]
+        self.watched: Watched | None = judge.watcher.watched
         self.input_topic = topics.features(feature_set.name)
         self.output_topic = topics.detections(judge.panel.name)
         self.group = f"{topics.prefix}-detect-{judge.panel.name}"
@@ -167,24 +183,26 @@ class DetectRole:
         self,
         rows: pa.RecordBatch,
         headers: FeaturesHeaders,
-        told: Told | None,
+        state: State,
         before: Past | None = None,
     ) -> Ruling:
-        """Return the verdict on the features of one message, behind what the lane has told and held.
+        """Return the verdict on the features of one message, behind what the lane has seen and held.
 
         Raises
         ------
         RecordError
             If the flagged rows do not fit a message.
         """
-        verdict = self.judge.judge(rows, headers.clock_us, told, before)
+        verdict = self.judge.judge(rows, headers.clock_us, state.told, before, state.watch)
         told = verdict.told and verdict.told.closed(headers.clock_end_us, flush=headers.flush)
-        return Ruling(verdict, packed(verdict.flagged), told)
+        return Ruling(verdict, packed(verdict.flagged), State(told, verdict.watch or state.watch))
 
     def headers(
-        self, headers: FeaturesHeaders, verdict: Verdict, *, input_offset: int, dead: int
+        self, headers: FeaturesHeaders, ruling: Ruling, *, input_offset: int, dead: int
     ) -> DetectionsHeaders:
         """Return what a detections message says of itself; `dead` rows have died at this stage."""
+        verdict = ruling.verdict
+        drifts = [closed.drift for closed in verdict.closed if closed.drift]
         return DetectionsHeaders(
             panel=self.card,
             rows=verdict.n_scored,
@@ -196,7 +214,13 @@ class DetectRole:
             histogram=verdict.histogram,
             dead=headers.dead + dead,
             flush=headers.flush,
+            watch=self.judge.watcher.written(ruling.state.watch),
+            drift=drifts_text(drifts),
         )
+
+    def nothing_seen(self) -> State:
+        """Return what a lane has seen at its beginning."""
+        return State(self.judge.nothing_told(), self.judge.watcher.fresh)
 
     def agree(self, headers: FeaturesHeaders) -> None:
         """Refuse features of another set: the models would read other columns.
@@ -256,14 +280,15 @@ class DetectRole:
         done = journal.input_offset
         is_gap = done + 1 < begin and done != NO_FEATURES
         incidents = (lost(self.input_topic, partition, done + 1, begin),) if is_gap else ()
-        told = self.told(reader, partition)
+        state = self.seen(reader, partition, journal)
         past = self._past(reader, partition)
-        lane = DetectLane(self, partition, done=done, answered=journal.flows_offset, told=told, past=past)
+        lane = DetectLane(self, partition, done=done, answered=journal.flows_offset, state=state, past=past)
         return Restored(lane=lane, start=max(begin, done + 1), incidents=incidents)
 
-    def told(self, reader: KafkaReader, partition: int) -> Told | None:
-        """Return what the verdicts of a lane have told in the bucket that is open."""
-        return told_so_far(reader, self.output_topic, partition, self.judge.nothing_told())
+    def seen(self, reader: KafkaReader, partition: int, journal: DetectionsHeaders) -> State:
+        """Return what the verdicts of a lane have told in the bucket that is open, and what it has seen."""
+        told = told_so_far(reader, self.output_topic, partition, self.judge.nothing_told())
+        return State(told, self.judge.watcher.read(journal.watch))
 
     def _past(self, reader: KafkaReader, partition: int) -> Past | None:
         """Return what a lane keeps of its rows that have had a verdict, for its panel to look back on."""

@@ -15,7 +15,16 @@ import pyarrow as pa
 from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.wire import FlowsHeaders, Headers, RawHeaders, decode
-from pipeline.agents.detect import NO_FEATURES, NO_FLAGGED, STAGE, DetectRole, Ruling, fresh_lanes, furthest
+from pipeline.agents.detect import (
+    NO_FEATURES,
+    NO_FLAGGED,
+    STAGE,
+    DetectRole,
+    Ruling,
+    State,
+    fresh_lanes,
+    furthest,
+)
 from pipeline.agents.features import Answer, FeaturesRole, FlowsLane
 from pipeline.agents.journal import journal_tail, newest_first
 from pipeline.agents.lane import MACHINE_FAULTS, Incident, Out, Restored, Step, Tally
@@ -23,7 +32,6 @@ from pipeline.agents.letters import letter_out, whole_letter
 from pipeline.errors import JournalError
 from pipeline.features.arrays import times_us
 from pipeline.messages import DetectionsHeaders, FeaturesHeaders, Low
-from pipeline.told import Told
 
 READ_BACK = 16
 """Flows messages read at a time on the way back to what a new panel's windows hold."""
@@ -39,13 +47,13 @@ class InlineLane:
         *,
         done: int = -1,
         journal: FeaturesHeaders | None = None,
-        told: Told | None = None,
+        state: State | None = None,
     ) -> None:
         self.done = done
         self._role = role
         self._partition = partition
         self._flows = FlowsLane(role.features, _as_it_is, done=done, journal=journal)
-        self._told = told or role.detect.judge.nothing_told()
+        self._state = state or role.detect.nothing_seen()
 
     def warm(self, message: Message) -> None:
         """Take a message whose verdicts are already published into the windows again."""
@@ -62,15 +70,15 @@ class InlineLane:
     def _judged(self, message: Message, answer: Answer[pa.RecordBatch]) -> Step:
         headers = answer.headers
         try:
-            ruling = self._role.detect.rule(answer.value, headers, self._told)
+            ruling = self._role.detect.rule(answer.value, headers, self._state)
         except RecordError as error:
             return self._unjudged(message, answer, error.reason, error.detail)
         except MACHINE_FAULTS:
             raise
         except Exception as error:  # noqa: BLE001 - pure code: it would fail the same way for ever
             return self._unjudged(message, answer, "failed", f"{type(error).__name__}: {error}")
-        self._told = ruling.told
-        tally = _both(answer.tally, ruling.tally(headers))
+        self._state = ruling.state
+        tally = _both(answer.tally, ruling.tally(headers, self._partition))
         outs = (*answer.letters, self._out(answer, ruling))
         return Step(outs=outs, tally=tally, broken=answer.broken)
 
@@ -79,14 +87,14 @@ class InlineLane:
         rows = answer.headers.rows
         panel = self._role.detect.judge.panel.name
         letter = replace(whole_letter(message, STAGE, reason, detail, panel=panel), rows=rows)
-        ruling = self._role.detect.rule(self._role.features.no_rows, answer.headers, self._told)
-        self._told = ruling.told
+        ruling = self._role.detect.rule(self._role.features.no_rows, answer.headers, self._state)
+        self._state = ruling.state
         outs = (*answer.letters, letter_out(letter, self._role.detect.topics))
         tally = replace(answer.tally, rows=0, dead={**answer.tally.dead, reason: rows})
         return Step(outs=(*outs, self._out(answer, ruling, dead=rows)), tally=tally, broken=answer.broken)
 
     def _out(self, answer: Answer[pa.RecordBatch], ruling: Ruling, dead: int = 0) -> Out:
-        said = self._role.detect.headers(answer.headers, ruling.verdict, input_offset=NO_FEATURES, dead=dead)
+        said = self._role.detect.headers(answer.headers, ruling, input_offset=NO_FEATURES, dead=dead)
         return Out(
             topic=self._role.detect.output_topic,
             partition=self._partition,
@@ -100,7 +108,15 @@ def _as_it_is(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _both(features: Tally, detect: Tally) -> Tally:
-    return replace(features, flagged=detect.flagged, histogram=detect.histogram, by_model=detect.by_model)
+    return replace(
+        features,
+        flagged=detect.flagged,
+        histogram=detect.histogram,
+        by_model=detect.by_model,
+        lane=detect.lane,
+        last_hour=detect.last_hour,
+        closed=detect.closed,
+    )
 
 
 def _merged(features: FeaturesHeaders, detections: DetectionsHeaders) -> Headers:
@@ -128,6 +144,7 @@ class InlineRole:
         self.group = f"{detect.topics.prefix}-inline-{detect.judge.panel.name}"
         self.flows = features.flows
         self.models = detect.models
+        self.watched = detect.watched
         self.journals: tuple[str, ...] = (detect.output_topic,)
         self.lane_topics: tuple[str, ...] = (self.input_topic, detect.output_topic)
         self.topics_used: tuple[str, ...] = (*self.lane_topics, detect.topics.dead_letters)
@@ -195,8 +212,8 @@ class InlineRole:
             # Written by a detect worker behind a features worker: every flow of the log warms the windows.
             windows = self._windows(journal.flows_offset, journal.clock_end_us, low=begin)
         self.features.agree(windows, topic, partition, end)
-        told = self.detect.told(reader, partition)
-        lane = InlineLane(self, partition, done=journal.flows_offset, journal=windows, told=told)
+        state = self.detect.seen(reader, partition, journal)
+        lane = InlineLane(self, partition, done=journal.flows_offset, journal=windows, state=state)
         return Restored(
             lane=lane,
             start=max(begin, windows.low.offset),

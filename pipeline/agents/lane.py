@@ -6,6 +6,8 @@ from typing import Protocol
 
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.wire import Headers
+from pipeline.drift import Closed
+from pipeline.watch_metrics import Watched
 
 MACHINE_FAULTS = (OSError, MemoryError)
 """Not the message's doing, even in pure code (a kernel that cannot be cached on a full disk): they must
@@ -40,6 +42,9 @@ class Tally:
     dead: dict[str, int] = field(default_factory=dict)  # reason -> rows
     severities: dict[str, int] = field(default_factory=dict)  # severity -> alerts
     suppressed: dict[str, int] = field(default_factory=dict)  # label of the reason -> flagged flows
+    lane: int = -1  # whose last hour this is
+    last_hour: tuple[int, int] = (0, 0)  # rows and flagged rows of it, on the lane clock
+    closed: tuple[Closed, ...] = ()  # windows that ended in this step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +110,7 @@ class Role(Protocol):
     journals: tuple[str, ...]  # must be kept as long as the flows
     topics_used: tuple[str, ...]
     models: Sequence[Mapping[str, str]]  # name, version, sha256 and detector of each, for the metrics
+    watched: Watched | None  # what the metrics of the watch are about; None: nothing is watched here
 
     def first_marks(self, reader: KafkaReader) -> list[Out]:
         """Return what fixes where this stage begins, for the lanes that it has never read."""

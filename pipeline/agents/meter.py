@@ -47,6 +47,10 @@ class Meter:
         if tally.histogram:
             metrics.p_values.observe(tally.histogram)
         metrics.flagged_by(tally.by_model)
+        if tally.lane >= 0:
+            metrics.watch.set_last_hour(tally.lane, *tally.last_hour)
+        for closed in tally.closed:
+            metrics.watch.set_closed(closed)
         for reason, flows in tally.suppressed.items():
             metrics.alerts_suppressed.labels(reason).inc(flows)
         for severity, alerts in tally.severities.items():
@@ -58,6 +62,10 @@ class Meter:
         for incident in incidents:
             self._metrics.incidents.labels(incident.kind).inc()
             self._metrics.lost_offsets.inc(incident.offsets)
+
+    def forget(self) -> None:
+        """Leave out of the gauges what was said of lanes: others may have them now."""
+        self._metrics.watch.forget()
 
     def assigned(self, partitions: int) -> None:
         """Say how many lanes this process works on."""

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import structlog
+
 from connectors.topics import Topics
 from pipeline.agents.alerts import AlertsRole
 from pipeline.agents.detect import DetectRole
@@ -15,6 +17,8 @@ from pipeline.panel import load_panel
 from pipeline.settings import Settings
 from pipeline.suppressions import load_suppressions
 from pipeline.topic_plan import stages
+
+log = structlog.get_logger()
 
 Begin = Literal["latest", "earliest"]
 
@@ -34,9 +38,16 @@ def build_role(stage: str, settings: Settings, *, begin: Begin = "latest") -> Ro
     if stage == "features":
         return _features(settings, topics)
     if stage == "alerts":
-        suppresses = settings.alerts.suppressions is not None
-        return AlertsRole(settings.panel.name, topics, settings.grouping, suppresses=suppresses)
+        panel = settings.panel
+        return AlertsRole(
+            panel.name,
+            topics,
+            settings.grouping,
+            drift_alerts=panel.drift_alerts,
+            suppresses=settings.alerts.suppressions is not None,
+        )
     judge = build_judge(settings)
+    _say_how(judge)
     detect = DetectRole(judge.panel.bundles[0].feature_set, judge, topics, begin=begin)
     return _inline(_features(settings, topics), detect) if settings.features.inline else detect
 
@@ -59,6 +70,20 @@ def _inline(features: FeaturesRole, detect: DetectRole) -> InlineRole:
             "cannot restore after a restart; set features.inline to false"
         )
     return InlineRole(features, detect)
+
+
+def _say_how(judge: Judge) -> None:
+    """Log what a person should know of how the panel decides and what it cannot see."""
+    panel = judge.panel
+    if panel.budget:
+        spent = panel.budget.spent(panel.bundles, panel.fusion)
+        log.info("alpha_from_budget", panel=panel.name, budget=spent)
+    if judge.watcher.reference is None:
+        log.warning(
+            "no_reference",
+            panel=panel.name,
+            detail="models of an earlier version: features are not watched for drift; train again",
+        )
 
 
 def build_judge(settings: Settings) -> Judge:
