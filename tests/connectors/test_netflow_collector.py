@@ -170,11 +170,36 @@ def test_a_datagram_that_was_overtaken_is_late() -> None:
     collector = Collector()
     fed(collector, v9(template(256, FLOW), sequence=5), v9(sequence=7))
     overtaken = fed(collector, v9(data(256, flow()), sequence=6))
-    fed(collector, v9(sequence=8))
+    fed(collector, v9(sequence=9))
 
     assert len(rows(overtaken)) == 1
     assert (collector.counts["late_datagrams"], collector.counts["restarts"]) == (1, 0)
-    assert (collector.counts["gaps"], collector.counts["lost_datagrams"]) == (1, 1)
+    assert (collector.counts["gaps"], collector.counts["lost_datagrams"]) == (2, 2)
+
+
+def test_a_gap_over_the_end_of_the_numbers_is_counted() -> None:
+    """After 2^32 - 1 comes 0."""
+    collector = Collector()
+    fed(collector, v9(sequence=2**32 - 2), v9(sequence=4))
+
+    assert collector.counts["lost_datagrams"] == 5
+
+
+def test_a_sequence_that_begins_again_is_followed() -> None:
+    """Numbers that go back in a later second, without a restart, are the new ones: no gap, none late."""
+    collector = Collector()
+    fed(collector, v9(sequence=900), v9(sequence=3, uptime_ms=UPTIME_MS + 9000, export_s=EXPORT_S + 9))
+    fed(collector, v9(sequence=4, uptime_ms=UPTIME_MS + 9000, export_s=EXPORT_S + 9))
+
+    assert [collector.counts[name] for name in ("gaps", "late_datagrams", "restarts")] == [0, 0, 0]
+
+
+def test_records_that_cannot_be_counted_are_no_gap() -> None:
+    """How many a set without template holds is not known, so neither is the next number of IPFIX."""
+    collector = Collector()
+    fed(collector, ipfix(data(256, flow(), flow(), flow()), sequence=0), ipfix(sequence=3))
+
+    assert collector.counts["gaps"] == 0
 
 
 def test_a_v9_exporter_that_restarts_loses_its_templates() -> None:
@@ -288,18 +313,13 @@ def test_bytes_behind_the_last_record_are_rejected_unless_they_are_padding() -> 
     assert [len(rows(found)) for found in padded] == [1, 1, 1]
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [({"first": UPTIME_MS - 10, "last": UPTIME_MS - 20}, "out_of_range")],
-    ids=["ends before it begins"],
-)
-def test_a_record_that_cannot_be_is_rejected_alone(changes: dict[str, int], reason: str) -> None:
-    """A faulty value takes its own record out, with its bytes; its neighbours stay."""
-    bad = flow(**changes)
+def test_a_record_that_cannot_be_is_rejected_alone() -> None:
+    """A flow that ends before it begins takes its own record out, with its bytes; its neighbours stay."""
+    bad = flow(first=UPTIME_MS - 10, last=UPTIME_MS - 20)
     chunk = assemble(fed(Collector(), v9(template(256, FLOW), data(256, flow(), bad, flow()))), 0)
     (reject,) = chunk.rejects
 
-    assert (reject.position, reject.reason, reject.raw) == (1, reason, bad)
+    assert (reject.position, reject.reason, reject.raw) == (1, "out_of_range", bad)
     assert reject.detail.startswith("10.0.0.1 sequence 0 set 2 record 2: conn@1: duration is")
     assert chunk.rows["position"].to_pylist() == [0, 2]
 
@@ -324,6 +344,25 @@ def test_a_datagram_seen_twice_gives_the_same_ids() -> None:
 
     assert ids[0] == ids[1]
     assert len(ids[0] | ids[2] | ids[3]) == 6
+
+
+def test_equal_headers_do_not_make_equal_ids() -> None:
+    """Some exporters leave their sequence at 0: the records themselves tell flows apart."""
+    known = v9(template(256, FLOW))
+    found = fed(Collector(), known, *(v9(data(256, flow(sport=i))) for i in range(3)))
+
+    assert len({row["flow_id"] for row in rows(found)}) == 3
+
+
+@pytest.mark.parametrize("missing", [1, 4, 40])
+def test_a_record_of_variable_length_that_is_cut_is_rejected(missing: int) -> None:
+    """A length that reaches beyond the set makes no record; those before it are kept."""
+    fields = [*FLOW, (96, 65_535)]
+    record = flow() + b"\x28" + b"n" * 40
+    cut = data(256, record, record[:-missing])
+    found = fed(Collector(), ipfix(template(256, fields, version=10), cut))
+
+    assert (len(rows(found)), reasons(found)) == (1, ["trailing_bytes"])
 
 
 def test_the_sensor_is_the_exporter_unless_it_has_a_name() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from connectors.base import Chunk
 from connectors.netflow.assemble import assemble
 from connectors.netflow.collector import Collector
 from connectors.netflow.found import Found
+from connectors.records import CONN
 
 EXPORT_S = 1_500_000_000
 UPTIME_MS = 100_000
@@ -137,3 +139,11 @@ def _spoiled(i: int) -> bytes:
     """Return record i; every thirteenth ends before it begins."""
     last = UPTIME_MS - 16_000 if i % 13 == 5 else UPTIME_MS - i % 1000
     return flow(sport=1024 + i, octets=100 + i, last=last)
+
+
+def assert_sound(chunk: Chunk) -> None:
+    """Every position is one good row or one reject that says why."""
+    positions = [*chunk.rows["position"].to_pylist(), *(reject.position for reject in chunk.rejects)]
+    assert sorted(positions) == list(range(chunk.first, chunk.next))
+    assert CONN.check(chunk.rows).bad == ()
+    assert all(reject.raw and reject.reason and reject.detail for reject in chunk.rejects)
