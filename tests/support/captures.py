@@ -5,10 +5,11 @@ import struct
 from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from connectors.base import Source
+from connectors.base import Reject, Source
 from connectors.source_pcap import PcapSource
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
@@ -17,6 +18,8 @@ EPOCH_S = 1_700_000_000
 
 Packet = tuple[float, bytes]
 """Seconds since 1970, and the frame."""
+
+Row = dict[str, Any]
 
 
 def ip(src: str, dst: str, protocol: int, content: bytes) -> bytes:
@@ -120,3 +123,28 @@ def make_source(name: str, folder: Path, n: int) -> Source:
     path = folder / name
     path.write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
     return PcapSource(path)
+
+
+def frames(*contents: bytes, start_s: float = EPOCH_S, step_s: float = 0.1) -> list[Packet]:
+    """Return packets at equal distances."""
+    return [(start_s + i * step_s, content) for i, content in enumerate(contents)]
+
+
+def write(path: Path, packets: Iterable[Packet]) -> Path:
+    """Write a capture; return its path."""
+    path.write_bytes(pcap(packets))
+    return path
+
+
+def read_all(source: PcapSource, rows: int = 4000) -> tuple[list[Row], list[Reject]]:
+    """Return rows and rejects of a source, each position once."""
+    following = 0
+    good: list[Row] = []
+    bad: list[Reject] = []
+    for chunk in source.chunks(rows=rows):
+        found = [*chunk.rows["position"].to_pylist(), *(reject.position for reject in chunk.rejects)]
+        assert sorted(found) == list(range(following, chunk.next))
+        following = chunk.next
+        good += chunk.rows.to_pylist()
+        bad += chunk.rejects
+    return good, bad
