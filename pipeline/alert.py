@@ -267,7 +267,7 @@ def _term(term: TermShare) -> dict[str, Any]:
         "deviation": rounded(term.deviation),
         "term": rounded(term.term),
         "share": rounded(term.share),
-        **({"loadings": _loadings(term)} if term.loadings else {}),
+        **({"loadings": _loadings(term)} if term.kind == "noise_direction" and term.loadings else {}),
         "features": [_values(feature) for feature in term.features],
     }
 

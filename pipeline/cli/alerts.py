@@ -12,21 +12,31 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.cli.options import examples, settings_options
+from pipeline.ocsf import OcsfError, detection_finding
 from pipeline.quantities import quantity
 from pipeline.settings import Settings
+from pipeline.version import version
 
 if TYPE_CHECKING:
+    from connectors.alerts_subscriber import ReceivedAlert
     from connectors.kafka_reader import Message
 
 TERMS = 3
 FEATURES = 3
-"""Noise directions, and features of each, shown of an alert; `--json` has all."""
+"""Noise directions, and features of each, shown of an alert; `--format ecs` has all."""
 
 FOREIGN_CHARS = 500
 """Shown of a message that is no alert of ours."""
 
-SEVERITIES = {99: ("CRITICAL", "bold white on red"), 73: ("HIGH", "bold red"), 47: ("MEDIUM", "yellow")}
+SEVERITIES = {
+    99: ("CRITICAL", "bold white on red"),
+    73: ("HIGH", "bold red"),
+    47: ("MEDIUM", "yellow"),
+    0: ("INFO", "dim"),
+}
 LOW = ("LOW", "cyan")
+
+Format = Literal["text", "ecs", "ocsf"]
 
 
 class _Event(msgspec.Struct):
@@ -57,12 +67,12 @@ class _Term(msgspec.Struct):
 
 
 class _Evidence(msgspec.Struct):
-    sensor: str
-    p_value: float
-    leading: str
-    noise_directions: list[_Term]
-    residuals: list[_Term]
-    features: list[_Described]
+    panel: str
+    sensor: str = ""  # what is told of a whole lane has none, and no terms
+    leading: str = ""
+    noise_directions: list[_Term] = []
+    residuals: list[_Term] = []
+    features: list[_Described] = []
 
 
 class _Shown(msgspec.Struct):
@@ -76,9 +86,10 @@ class _Shown(msgspec.Struct):
 def render_alert(alert: dict[str, Any]) -> Text:
     """Return an alert as a person reads it, without a newline at the end.
 
-    The first line has time, severity, sensor and the sentence of who, how unusual and why; below it are the
-    largest noise directions, each with the features that push it, observed and expected. If a
-    residual led to the judgement, it stands first. What is no alert of ours is shown as JSON.
+    The first line has time, severity, sensor (or panel, where it is of no single sensor) and the sentence
+    of who, how unusual and why; below it are the largest noise directions, each with the features that
+    push it, observed and expected. If a residual led to the judgement, it stands first. What is no alert
+    of ours is shown as JSON.
 
     Parameters
     ----------
@@ -105,7 +116,7 @@ def _headline(shown: _Shown) -> Text:
         (f"{shown.time:%Y-%m-%d %H:%M:%S}", "dim"),
         " ",
         (f"{label:8}", style),
-        f" {_printable(shown.weir.sensor)}  ",
+        f" {_printable(shown.weir.sensor or shown.weir.panel)}  ",
         (_printable(who), "bold"),
         _printable(f"{bracket}{rest}"),
     )
@@ -144,11 +155,21 @@ def _printable(text: str) -> str:
     epilog=examples(
         "weir alerts",
         "weir alerts --from beginning --limit 20",
-        "weir alerts --json --from beginning --idle-timeout 5 > alerts.jsonl",
+        "weir alerts --format ecs --from beginning --idle-timeout 5 > alerts.jsonl",
+        "weir alerts --format ocsf | my-siem-forwarder",
         "weir alerts --bootstrap-servers kafka:9092 --prefix site2",
     )
 )
-@click.option("--json", "as_json", is_flag=True, help="Raw alerts, one JSON object a line.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "ecs", "ocsf"]),
+    default="text",
+    show_default=True,
+    help="text for people; ecs: the alerts as published, ocsf: as Detection Findings of OCSF 1.6, one JSON "
+    "object a line.",
+)
+@click.option("--json", "form", flag_value="ecs", help="Short for --format ecs.")
 @click.option(
     "--from",
     "begin",
@@ -169,7 +190,7 @@ def _printable(text: str) -> str:
 def alerts(
     *,
     settings: Settings,
-    as_json: bool,
+    form: Format,
     begin: Literal["latest", "beginning"],
     limit: int | None,
     idle_timeout_s: float | None,
@@ -182,7 +203,7 @@ def alerts(
 
     stop_on_sigterm()
     try:
-        _follow(settings, begin, as_json=as_json, limit=limit, idle_timeout_s=idle_timeout_s)
+        _follow(settings, begin, form, limit=limit, idle_timeout_s=idle_timeout_s)
     except KeyboardInterrupt:
         return
     except BrokenPipeError:
@@ -193,8 +214,8 @@ def alerts(
 def _follow(
     settings: Settings,
     begin: Literal["latest", "beginning"],
+    form: Format,
     *,
-    as_json: bool,
     limit: int | None,
     idle_timeout_s: float | None,
 ) -> None:
@@ -205,11 +226,25 @@ def _follow(
     topics = Topics(settings.topics.prefix)
     with AlertsSubscriber(settings.kafka, topics, on_bad=_say_bad) as subscriber:
         received = subscriber.follow(begin, idle_timeout_s=idle_timeout_s)
-        for n_shown, one in enumerate(received, start=1):
-            text = _one_line(one.raw) if as_json else _styled(console, render_alert(one.alert))
+        written = (text for one in received if (text := _written(one, form, console)) is not None)
+        for n_shown, text in enumerate(written, start=1):
             click.echo(text, color=True)  # rich has decided about colours
             if n_shown == limit:
                 return
+
+
+def _written(one: "ReceivedAlert", form: Format, console: Console) -> str | None:
+    """Return an alert in the form that was asked for; None, and say so, where it has none in that."""
+    if form == "text":
+        return _styled(console, render_alert(one.alert))
+    if form == "ecs":
+        return _one_line(one.raw)
+    try:
+        finding = detection_finding(one.alert, version())
+    except OcsfError as error:
+        _say_bad(one.message, str(error))
+        return None
+    return json.dumps(finding, ensure_ascii=False, separators=(",", ":"))
 
 
 def _say_bad(message: "Message", why: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import jsonschema
 import pyarrow as pa
 import pytest
+from flagged_rows import P_VALUES, ROW, reasons_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_log import MemoryLog
@@ -15,7 +16,7 @@ from pipeline.alert import AlertError, alert_headers, alert_schema, make_alert, 
 from pipeline.community_id import community_id
 from pipeline.grouping import Grouper
 from pipeline.messages import DetectionsHeaders
-from pipeline.verdict import FeatureShare, Reasons, TermShare
+from pipeline.verdict import FeatureShare, TermShare
 
 Flagged = Callable[..., pa.RecordBatch]
 Headers = Callable[..., DetectionsHeaders]
@@ -35,10 +36,6 @@ def bodies(flagged: Flagged, headers: Headers) -> Bodies:
         return [json.loads(make_alert(publication).body) for publication in published]
 
     return make
-
-
-def _reasons(*terms: TermShare) -> str:
-    return Reasons(score_kind="whitened_sum", additive=True, terms=terms).to_json()
 
 
 def _term(kind: str, term_id: str, *features: FeatureShare) -> TermShare:
@@ -63,7 +60,7 @@ GOLDEN_ROWS: tuple[dict[str, Any], ...] = (
         "about": "dst",
         "p_value": 3.3e-11,
         "leading": "watched:is_icmp",
-        "reasons": _reasons(
+        "reasons": reasons_json(
             _term("watched", "is_icmp", _share("is_icmp", 1.0, 0.0, 0.0)),
             _term(
                 "noise_direction",
@@ -100,46 +97,6 @@ def test_alerts_are_what_they_were(
     for line in lines:
         SCHEMA.validate(json.loads(line))
     golden("alerts.jsonl", "".join(f"{line}\n" for line in lines))
-
-
-FINITE = st.floats(-1e12, 1e12)
-P_VALUES = st.floats(1e-300, 1.0)
-SHARE = st.builds(
-    FeatureShare,
-    name=st.text(min_size=1, max_size=8),
-    observed=st.one_of(FINITE, st.text(max_size=5)),
-    expected=st.one_of(FINITE, st.text(max_size=5)),
-    unit=st.sampled_from(["", "s", "ms", "bytes", "bit/s", "ratio", "flows", "hops"]),
-    contribution=FINITE,
-)
-TERM = st.builds(
-    TermShare,
-    kind=st.sampled_from(["noise_direction", "residual", "node", "feature", "watched"]),
-    id=st.text(max_size=5),
-    deviation=FINITE,
-    term=FINITE,
-    share=st.floats(-1, 1),
-    features=st.lists(SHARE, max_size=6).map(tuple),
-)
-ROW = st.fixed_dictionaries(
-    {
-        "flow_id": st.text(min_size=1, max_size=20),
-        "sensor": st.text(min_size=1, max_size=10),
-        "src_ip": st.one_of(st.none(), st.ip_addresses().map(str)),
-        "dst_ip": st.one_of(st.none(), st.ip_addresses().map(str)),
-        "src_port": st.one_of(st.none(), st.integers(0, 65535)),
-        "dst_port": st.one_of(st.none(), st.integers(0, 65535)),
-        "protocol": st.sampled_from([None, "tcp", "icmp"]),
-        "event_time": st.integers(0, 4_102_444_799_999_999),
-        "p_value": P_VALUES,
-        "scores": st.lists(FINITE, min_size=2, max_size=2),
-        "p_values": st.lists(P_VALUES, min_size=2, max_size=2),
-        "decided": st.integers(0, 1),
-        "leading": st.sampled_from(["noise_direction:n3", "residual:x"]),
-        "about": st.sampled_from(["flow", "src", "dst", "pair"]),
-        "reasons": st.one_of(st.none(), st.lists(TERM, max_size=5).map(lambda terms: _reasons(*terms))),
-    }
-)
 
 
 @settings(max_examples=100, deadline=None)
@@ -220,7 +177,7 @@ def test_terms_are_split_and_features_ranked(bodies: Bodies) -> None:
         _term("residual", "b", _share("b", 1.0, 0.0, -4.0)),
         _term("node", "c", *(_share(f"c{i}", 1.0, 0.0, 0.1) for i in range(12))),
     )
-    [body] = bodies({"reasons": _reasons(*terms)})
+    [body] = bodies({"reasons": reasons_json(*terms)})
     weir = body["weir"]
 
     assert [term["id"] for term in weir["noise_directions"]] == ["n3"]

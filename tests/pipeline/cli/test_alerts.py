@@ -102,7 +102,7 @@ def test_what_is_no_alert_is_shown_as_it_is(body: dict[str, Any]) -> None:
     assert render_alert(body).plain.startswith("not an alert of weir (")
 
 
-@pytest.mark.parametrize("path", [("event",), ("weir", "p_value"), ("@timestamp",), ("weir", "features", 0)])
+@pytest.mark.parametrize("path", [("event",), ("weir", "panel"), ("@timestamp",), ("weir", "features", 0)])
 def test_an_alert_with_a_hole_is_shown_as_it_is(path: tuple[str | int, ...]) -> None:
     """A part that is missing or of another type is named."""
     assert "Expected" in render_alert(_changed(ALERT, path, [])).plain
@@ -144,6 +144,37 @@ def test_json_gives_the_bytes_once_and_ends_when_idle(local_broker: KafkaSetting
 
     assert (code, lines) == (0, GOLDEN)
     assert f"{topics.alerts}/0/{len(GOLDEN)} is no alert" in err
+
+
+@pytest.mark.broker
+def test_ocsf_gives_a_finding_for_each_alert(local_broker: KafkaSettings, topics: Topics) -> None:
+    """The same alerts, each once, in the schema of other tools."""
+    code, lines, _ = _run(
+        local_broker, topics, "--format", "ocsf", "--from", "beginning", "--idle-timeout", "1"
+    )
+
+    found = [json.loads(line) for line in lines]
+    assert code == 0
+    assert [one["metadata"]["uid"] for one in found] == [json.loads(line)["event"]["id"] for line in GOLDEN]
+    assert {one["class_uid"] for one in found} == {2004}
+
+
+def test_what_was_suppressed_reads_as_no_alert() -> None:
+    """A report of a suppression has its sentence and no severity that anyone would look up for."""
+    report = _changed(ALERT, ("event", "severity"), 0)
+
+    assert render_alert(report).plain.startswith("2023-11-14 22:14:00 INFO     hq  10.0.0.5")
+
+
+def test_what_is_told_of_a_lane_reads_like_an_alert() -> None:
+    """Drift has no sensor and no terms; its sentence stands beside the panel."""
+    drift = {
+        "@timestamp": "2023-11-14T22:14:00.000000Z",
+        "event": {"reason": "normal traffic has moved", "severity": 47},
+        "weir": {"panel": "main", "features": [{"name": "duration", "text": "duration", "kind": "numeric"}]},
+    }
+
+    assert render_alert(drift).plain == "2023-11-14 22:14:00 MEDIUM   main  normal traffic has moved"
 
 
 @pytest.mark.broker
