@@ -94,9 +94,9 @@ def capture_files(folder: Path) -> list[CaptureFile]:
     return sorted(found, key=lambda file: (file.topic, file.lane, file.first))
 
 
-def captured_rows(folder: Path) -> int:
-    """Return how many rows the complete files of a folder hold; 0 where there is none."""
-    return sum(file.rows for file in capture_files(folder))
+def captured_rows(folder: Path, *, beside: str = "") -> int:
+    """Return how many rows the complete files of a folder hold, those of the topic `beside` left out."""
+    return sum(file.rows for file in capture_files(folder) if file.topic != beside)
 
 
 class OpenFile:

@@ -24,6 +24,7 @@ DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("pipeline.cli.demo:demo", "Show everything at work: train, stream, alert, in two minutes."),
+    "quickstart": ("pipeline.cli.quickstart:quickstart", "From your flows to explained alerts, by itself."),
     "broker": ("pipeline.cli.broker:broker", "Run a local broker, in memory, to try things out."),
     "topics": ("pipeline.cli.topics:topics", "Create, list or delete the topics."),
     "capture": ("pipeline.cli.capture:capture", "Keep the features of the stream as files, for training."),
@@ -38,6 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("pipeline.cli.ingest:ingest", "Bring live flows into the stream, until stopped."),
     "worker": ("pipeline.cli.worker:worker", "Run a worker: features, detect, alerts or all."),
     "alerts": ("pipeline.cli.alerts:alerts", "Follow the alerts."),
+    "suppressions": (
+        "pipeline.cli.suppressions:suppressions",
+        "List or add what keeps flagged flows from being alerts.",
+    ),
     "dead-letters": (
         "pipeline.cli.dead_letters:dead_letters",
         "List, show or redrive what was not judged.",

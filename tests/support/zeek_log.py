@@ -1,66 +1,47 @@
-"""Zeek's conn.log, written from flows of type conn@1."""
+"""A Zeek connection log in JSON, written from flows of conn@1 as a sensor would."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv6Address
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-FIELDS = {
-    "ts": "time", "uid": "string", "id.orig_h": "addr", "id.orig_p": "port", "id.resp_h": "addr",
-    "id.resp_p": "port", "proto": "enum", "service": "string", "duration": "interval",
-    "orig_bytes": "count", "resp_bytes": "count", "conn_state": "string", "missed_bytes": "count",
-    "history": "string", "orig_pkts": "count", "orig_ip_bytes": "count", "resp_pkts": "count",
-    "resp_ip_bytes": "count",
-}  # fmt: skip
 STATES = {"established": "SF", "attempted": "S0", "rejected": "REJ", "reset": "RSTO", "other": "OTH"}
-HEADER_BYTES = 40  # of IP and TCP, for each packet
 
 
-def header(opened: str = "2026-01-05-00-00-00") -> str:
-    """Return the lines at the beginning of a log that was opened at some time."""
-    names, types = "\t".join(FIELDS), "\t".join(FIELDS.values())
-    return (
-        "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n"
-        f"#open\t{opened}\n#fields\t{names}\n#types\t{types}\n"
-    )
+def zeek_lines(batches: Iterable[pa.RecordBatch], *, shift_s: float = 0.0) -> Iterator[str]:
+    """Yield one line a flow, times shifted by `shift_s`; labels stay behind."""
+    for batch in batches:
+        for row in batch.to_pylist():
+            yield json.dumps({name: value for name, value in _fields(row, shift_s) if value is not None})
 
 
-def lines(rows: pa.RecordBatch) -> Iterator[str]:
-    """Yield a line for each flow, in their order."""
-    for row in rows.to_pylist():
-        yield "\t".join(_cells(row)) + "\n"
+def append(path: Path, lines: Iterable[str]) -> None:
+    """Write lines at the end of a log."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    ended, duration = row["event_time"].timestamp(), row["duration"]
-    packets = row["src_packets"], row["dst_packets"] or 0
+def _fields(row: Mapping[str, Any], shift_s: float) -> list[tuple[str, Any]]:
     return [
-        f"{ended - duration:.6f}",
-        f"C{row['flow_id']}",
-        _address(row["src_ip"]),
-        _text(row["src_port"] or 0),
-        _address(row["dst_ip"]),
-        _text(row["dst_port"] or 0),
-        row["protocol"],
-        _text(row["service"]),
-        f"{duration:.6f}",
-        _text(row["src_bytes"]),
-        _text(row["dst_bytes"] or 0),
-        STATES[row["state"]],
-        "0",
-        "-",
-        _text(packets[0]),
-        _text(row["src_bytes"] + HEADER_BYTES * packets[0]),
-        _text(packets[1]),
-        _text((row["dst_bytes"] or 0) + HEADER_BYTES * packets[1]),
+        ("ts", row["event_time"].timestamp() - row["duration"] + shift_s),
+        ("uid", f"C{row['flow_id']}"),
+        ("id.orig_h", _text(row["src_ip"])),
+        ("id.orig_p", row["src_port"]),
+        ("id.resp_h", _text(row["dst_ip"])),
+        ("id.resp_p", row["dst_port"]),
+        ("proto", row["protocol"]),
+        ("service", row["service"]),
+        ("duration", row["duration"]),
+        ("orig_bytes", row["src_bytes"]),
+        ("resp_bytes", row["dst_bytes"]),
+        ("conn_state", STATES[row["state"] or "other"]),
+        ("orig_pkts", row["src_packets"]),
+        ("resp_pkts", row["dst_packets"]),
     ]
 
 
-def _text(value: object) -> str:
-    return "-" if value is None else str(value)
-
-
-def _address(packed: bytes) -> str:
-    address = IPv6Address(packed)
-    return str(address.ipv4_mapped or address)
+def _text(address: bytes) -> str:
+    return str(IPv6Address(address).ipv4_mapped or IPv6Address(address))
