@@ -6,7 +6,6 @@ Direction is that of the file: `src` is taken as the originator, `dst` as the re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -74,7 +73,7 @@ class ParquetSource:
         default = self.name if sensor is None else sensor
         self.source_id = file_id(self.name, default, path)
         first = next(self._blocks(0, 1), None)
-        self._salt = salt(default, first.raw[0] if first else b"")
+        self._salt = salt(default, _first_record(first) if first else b"")
 
     def chunks(self, start: int = 0, *, rows: int = ROWS_PER_CHUNK) -> Iterator[Chunk]:
         """Yield the records from position `start` on, at most `rows` positions a chunk."""
@@ -94,15 +93,7 @@ class ParquetSource:
 
     def _block(self, first: int, batch: pa.RecordBatch) -> Block:
         columns = {c.name: _decoded(batch.column(c.name)) for c in self._columns}
-        following = first + batch.num_rows
-        return Block(
-            first=first,
-            next=following,
-            positions=np.arange(first, following, dtype=np.int64),
-            raw=_joined(list(columns.values())),
-            columns=columns,
-            file=self._path.name,
-        )
+        return table_file.typed_block(first, _joined(list(columns.values())), columns, self._path.name)
 
     def _sensors(self, fields: Fields, given: pa.Array | None) -> pa.Array:
         if self._sensor is None and given is not None:
@@ -114,6 +105,10 @@ class ParquetSource:
             return given
         computed = flow_ids(block, self._salt)
         return computed if given is None else pc.coalesce(given, computed)
+
+
+def _first_record(block: Block) -> bytes:
+    return block.raw[0] if block.raw else block.rejects[0].raw
 
 
 def _refuse_other_files(path: Path) -> None:

@@ -60,7 +60,7 @@ class Fields:
 
     def exact(self, name: str) -> pa.Array:
         """Return a column of text as it stands there."""
-        return self._parsed(name, self._columns[name].cast(pa.binary()), pa.string(), "UTF-8 text")
+        return self._columns[name].cast(pa.string())
 
     def __contains__(self, name: str) -> bool:
         return name in self._columns

@@ -276,15 +276,42 @@ class ParquetTable:
         columns = [_plain(column) for column in batch.columns]
         text = [column.cast(pa.string()) for column in columns]
         joined = pc.binary_join_element_wise(*text, ",", null_handling="replace", null_replacement="")
-        following = first + batch.num_rows
-        return Block(
-            first=first,
-            next=following,
-            positions=np.arange(first, following, dtype=np.int64),
-            raw=joined.cast(pa.binary()).to_pylist(),
-            columns=dict(zip(self._names, columns, strict=True)),
-            file=self._path.name,
-        )
+        cells = dict(zip(self._names, columns, strict=True))
+        return typed_block(first, joined.cast(pa.binary()).to_pylist(), cells, self._path.name)
+
+
+def typed_block(first: int, raw: list[bytes], columns: dict[str, pa.Array], file: str) -> Block:
+    """Return the records of a typed file as a block; those with text that is no UTF-8 are rejects."""
+    bad = sorted(set().union(*(_not_utf8(column) for column in columns.values())))
+    good = np.setdiff1d(np.arange(len(raw)), bad, assume_unique=True)
+    if bad:
+        columns = {name: column.take(pa.array(good)) for name, column in columns.items()}
+    detail = "bytes that are no UTF-8 text in a column of text"
+    return Block(
+        first=first,
+        next=first + len(raw),
+        positions=first + good,
+        raw=[raw[row] for row in good] if bad else raw,
+        columns=columns,
+        rejects=tuple(
+            Reject(
+                position=at, raw=raw[at - first], reason="not_utf8", detail=f"{file} record {at}: {detail}"
+            )
+            for at in (first + row for row in bad)
+        ),
+        file=file,
+    )
+
+
+def _not_utf8(column: pa.Array) -> set[int]:
+    if not pa.types.is_string(column.type):
+        return set()
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        cells = column.cast(pa.binary()).to_pylist()
+        return {row for row, cell in enumerate(cells) if cell and not _decodes([cell], "utf-8")}
+    return set()
 
 
 def parquet_names(path: Path) -> list[str]:
