@@ -138,7 +138,7 @@ def write_datagrams(folder: Path, n: int) -> list[Path]:
 def _spoiled(i: int) -> bytes:
     """Return record i; every thirteenth ends before it begins."""
     last = UPTIME_MS - 16_000 if i % 13 == 5 else UPTIME_MS - i % 1000
-    return flow(sport=1024 + i, octets=100 + i, last=last)
+    return flow(sport=1024 + i % 60_000, octets=100 + i, last=last)
 
 
 def assert_sound(chunk: Chunk) -> None:
