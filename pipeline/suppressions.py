@@ -6,6 +6,7 @@ says what was suppressed, whoever reads it, and a restart or a changed file deci
 
 import hashlib
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -294,6 +296,56 @@ def lint_suppressions(path: Path) -> list[str]:
         return _read(path)[1]
     except SettingsError as error:
         return [str(error)]
+
+
+def append_suppression(path: Path, conditions: Mapping[str, Any]) -> Suppression:
+    """Append an entry to a file, which is made if it is not there, and leave all else as it stands.
+
+    Raises
+    ------
+    SettingsError
+        If the entry or the file is wrong, or the file is not written as a list that can be appended to.
+    """
+    before = load_suppressions(path).entries if path.exists() else ()
+    try:
+        entry = Suppression.model_validate(conditions)
+    except ValidationError as error:
+        problems = (_dotted(text).lstrip(".: ") for _, text in mistakes(error, Suppression))
+        raise SettingsError(
+            "wrong suppression:\n" + "\n".join(f"  {problem}" for problem in problems)
+        ) from None
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    grown = path.with_name(path.name + ".new")
+    grown.write_text(_grown(text, entry, is_first=not before), encoding="utf-8")
+    try:
+        if not _holds(grown, [*before, entry]):
+            raise SettingsError(
+                f"{path} is no plain list '- reason: ...' below 'suppressions:'; add it by hand"
+            )
+        grown.replace(path)
+    finally:
+        grown.unlink(missing_ok=True)
+    return entry
+
+
+def _holds(path: Path, entries: list[Suppression]) -> bool:
+    try:
+        return _read(path) == (entries, [])
+    except SettingsError:
+        return False
+
+
+def _grown(text: str, entry: Suppression, *, is_first: bool) -> str:
+    """Return the file's text with one entry more, indented like those before it."""
+    if is_first and not re.search(r"^suppressions:\s*$", text, re.MULTILINE):
+        text = text.replace("suppressions: []", "suppressions:", 1)
+        text = text if "suppressions:" in text else f"{text}suppressions:\n"
+    found = re.search(r"^( *)- ", text, re.MULTILINE)
+    indent = found[1] if found else "  "
+    text = text if text.endswith("\n") else text + "\n"
+    return text + textwrap.indent(
+        yaml.safe_dump([entry.to_yaml()], sort_keys=False, allow_unicode=True), indent
+    )
 
 
 def _read(path: Path) -> tuple[list[Suppression], list[str]]:
