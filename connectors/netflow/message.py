@@ -55,7 +55,7 @@ def recognises(head: bytes) -> bool:
     False
     """
     version = int.from_bytes(head[:2], "big")
-    if len(head) < _HEADER_SIZES.get(version, 65_536):
+    if version not in _HEADER_SIZES or len(head) < _HEADER_SIZES[version]:
         return False
     if version == V5:
         _, count, _, seconds, *_ = _V5.unpack_from(head)

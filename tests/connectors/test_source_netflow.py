@@ -195,6 +195,15 @@ def test_other_files_are_not_recognised(head: bytes) -> None:
     assert not recognises(head)
 
 
+@pytest.mark.parametrize("version", [0, 1, 7, 11, 0xFFFF])
+def test_other_versions_are_not_recognised(version: int) -> None:
+    """However long a file is and whatever else in it looks like IPFIX."""
+    head = ipfix(data(256, bytes(65_000)))
+
+    assert recognises(head)
+    assert not recognises(version.to_bytes(2, "big") + head[2:] + bytes(65_536))
+
+
 MADE = [
     v5(v5_record(), v5_record(2), sequence=3),
     v9(template(256, FLOW), data(256, flow(), flow(sport=7)), sequence=1),
