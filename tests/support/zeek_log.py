@@ -29,9 +29,9 @@ def _fields(row: Mapping[str, Any], shift_s: float) -> list[tuple[str, Any]]:
         ("ts", row["event_time"].timestamp() - row["duration"] + shift_s),
         ("uid", f"C{row['flow_id']}"),
         ("id.orig_h", _text(row["src_ip"])),
-        ("id.orig_p", row["src_port"]),
+        ("id.orig_p", 8 if row["src_port"] is None else row["src_port"]),  # ICMP: type and code
         ("id.resp_h", _text(row["dst_ip"])),
-        ("id.resp_p", row["dst_port"]),
+        ("id.resp_p", 0 if row["dst_port"] is None else row["dst_port"]),
         ("proto", row["protocol"]),
         ("service", row["service"]),
         ("duration", row["duration"]),
