@@ -8,9 +8,10 @@ import hashlib
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,9 +40,6 @@ from pipeline.group_keys import codes
 
 MOST_ENTRIES = 256
 """Each one is a label of a metric, and is compared with every flagged row."""
-
-MAPPED_BITS = 96
-"""IPv4 addresses are the last 32 bits of 128."""
 
 Mask = npt.NDArray[np.bool_]
 Network = IPv4Network | IPv6Network
@@ -146,18 +144,16 @@ class Suppression(BaseModel):
     def matches(self, rows: pa.RecordBatch, distinct: "Distinct") -> Mask:
         """Return which rows of schema `FLAGGED` meet all conditions."""
         found = _within(rows, self.begins, self.until)
-        for name, asked in self._asked():
+        for meets in self._asked(distinct):
             if found.any():
-                found &= distinct.hits(name, asked)
-        if self.entity is not None and found.any():
-            found &= _concerned(rows, distinct, _in(self.entity))
+                found &= meets()
         return found
 
-    def _asked(self) -> Iterator[tuple[str, Callable[[Any], bool]]]:
-        """Yield the conditions that concern one column, with what a value must be."""
+    def _asked(self, distinct: "Distinct") -> Iterator[Callable[[], Mask]]:
+        """Yield for each condition what tells where it is met."""
         for column, network in (("src_ip", self.source), ("dst_ip", self.destination)):
             if network is not None:
-                yield column, _in(network)
+                yield partial(distinct.inside, column, network)
         values = {
             "sensor": self.sensor,
             "leading": self.leading,
@@ -166,9 +162,11 @@ class Suppression(BaseModel):
         }
         for column, value in values.items():
             if value is not None:
-                yield column, value.__eq__
+                yield partial(distinct.equal, column, value)
         if self.feature is not None:
-            yield "leading", _named_after(self.feature)
+            yield partial(distinct.meets, "leading", _named_after(self.feature))
+        if self.entity is not None:
+            yield partial(_concerned, distinct, self.entity)
 
 
 CONDITIONS = ("entity", "source", "destination", "sensor", "leading", "feature", "port", "protocol")
@@ -179,24 +177,44 @@ class Distinct:
 
     def __init__(self, rows: pa.RecordBatch) -> None:
         self._rows = rows
-        self._codes: dict[str, tuple[npt.NDArray[np.int64], Sequence[Any]]] = {}
+        self._codes = cache(lambda name: codes(rows.column(name)))
+        self._halves = cache(self._addresses)
 
-    def hits(self, name: str, asked: Callable[[Any], bool]) -> Mask:
+    def equal(self, name: str, wanted: Any) -> Mask:
+        """Return where a column has a value; null is none."""
+        return self.meets(name, lambda value: bool(value == wanted))
+
+    def meets(self, name: str, asked: Callable[[Any], bool]) -> Mask:
         """Return where a column has a value that is asked for; null is none."""
-        if name not in self._codes:
-            self._codes[name] = codes(self._rows.column(name))
-        of_row, values = self._codes[name]
-        wanted = np.array([value is not None and asked(value) is True for value in values], dtype=np.bool_)
-        return np.asarray(wanted[of_row], dtype=np.bool_)
+        of_row, values = self._codes(name)
+        wanted = np.array([value is not None and asked(value) for value in values], dtype=np.bool_)
+        return np.asarray(wanted[of_row])
+
+    def inside(self, name: str, network: Network) -> Mask:
+        """Return where a column of addresses lies in a network; null lies in none."""
+        low, mask = _bits(network)
+        halves, known = self._halves(name)
+        found = known & ((halves[0] & mask[0]) == low[0]) & ((halves[1] & mask[1]) == low[1])
+        return np.asarray(found[self._codes(name)[0]])
+
+    def _addresses(self, name: str) -> tuple[npt.NDArray[np.uint64], Mask]:
+        """Return the distinct addresses as two numbers each, shape (2, k), and which are not null."""
+        values = self._codes(name)[1]
+        whole = b"".join(value if isinstance(value, bytes) else bytes(16) for value in values)
+        known = np.array([value is not None for value in values], dtype=np.bool_)
+        return np.frombuffer(whole, dtype=">u8").reshape(-1, 2).T.astype(np.uint64), known
 
 
-def _in(network: Network) -> Callable[[bytes], bool]:
-    """Return whether an address of 16 bytes, IPv4 mapped, lies in a network."""
-    low = int(network.network_address)
-    if network.version == 4:
-        low |= 0xFFFF << 32
-    free = 128 - network.prefixlen - (MAPPED_BITS if network.version == 4 else 0)
-    return lambda address: int.from_bytes(address) >> free == low >> free
+def _bits(network: Network) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Return the fixed bits of the addresses in a network, IPv4 mapped, and which bits those are."""
+    low = int(network.network_address) | (0xFFFF << 32 if network.version == 4 else 0)
+    free = network.max_prefixlen - network.prefixlen
+    mask = (1 << 128) - (1 << free)
+    return _halves(low), _halves(mask)
+
+
+def _halves(number: int) -> npt.NDArray[np.uint64]:
+    return np.frombuffer(number.to_bytes(16), dtype=">u8").astype(np.uint64)
 
 
 def _named_after(feature: str) -> Callable[[str], bool]:
@@ -207,11 +225,11 @@ def _named_after(feature: str) -> Callable[[str], bool]:
     )  # fmt: skip
 
 
-def _concerned(rows: pa.RecordBatch, distinct: Distinct, asked: Callable[[bytes], bool]) -> Mask:
-    """Return where whom the anomaly concerns is asked for."""
-    about = np.asarray(rows.column("about").to_numpy(zero_copy_only=False))
-    src, dst = distinct.hits("src_ip", asked), distinct.hits("dst_ip", asked)
-    return np.asarray(np.where(about == "dst", dst, src | ((about == "pair") & dst)), dtype=np.bool_)
+def _concerned(distinct: Distinct, network: Network) -> Mask:
+    """Return where whom the anomaly concerns lies in a network; of a pair either one."""
+    src, dst = distinct.inside("src_ip", network), distinct.inside("dst_ip", network)
+    of_dst, of_pair = distinct.equal("about", "dst"), distinct.equal("about", "pair")
+    return np.asarray(np.where(of_dst, dst, src | (of_pair & dst)))
 
 
 def _within(rows: pa.RecordBatch, begins: datetime | None, until: datetime | None) -> Mask:
