@@ -152,8 +152,9 @@ class Fields:
         except pa.ArrowInvalid:
             pass
         if pa.types.is_string(column.type):
-            # Copies made by other tools write counts as 3.0.
+            # Copies made by other tools write counts as 3.0, and Java large ones as 1.2345678E7.
             column = pc.replace_substring_regex(column, r"^([+-]?\d+)\.0+$", r"\1")
+            column = _without_exponents(column) if kind == pa.int64() else column
         try:
             return column.cast(kind)
         except pa.ArrowInvalid:
@@ -191,12 +192,13 @@ def _cast_or_none(cell: pa.Scalar, kind: pa.DataType) -> pa.Scalar | None:
     try:
         return cell.cast(kind)
     except pa.ArrowInvalid:
-        return _whole_or_none(cell) if kind == pa.int64() else None
-
-
-def _whole_or_none(cell: pa.Scalar) -> pa.Scalar | None:
-    """Read a count that Java wrote as 1.2345678E7."""
-    try:
-        return cell.cast(pa.float64()).cast(pa.int64())
-    except pa.ArrowInvalid:
         return None
+
+
+def _without_exponents(column: pa.Array) -> pa.Array:
+    """Return 12345678 for 1.2345678E7; what is no whole number of 53 bits stays as it is."""
+    written = pc.match_substring_regex(column, r"^[+-]?\d(\.\d+)?[eE]\+?\d{1,2}$")
+    numbers = pc.if_else(written, column, None).cast(pa.float64())
+    whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), float(1 << 53)))
+    counts = pc.if_else(whole, numbers, None).cast(pa.int64())
+    return pc.coalesce(counts.cast(pa.string()), column)

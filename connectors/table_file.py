@@ -342,7 +342,7 @@ def open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
     """
     try:
         return pyarrow.parquet.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: broken Parquet file ({_one_line(error)}); fetch it again") from error
 
 

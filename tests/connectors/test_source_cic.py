@@ -187,10 +187,17 @@ def test_a_repeated_header_and_blank_records_are_rejects(tmp_path: Path) -> None
     assert [reject.detail.partition(":")[0] for reject in rejects] == ["a.csv line 3", "a.csv line 4"]
 
 
+@pytest.mark.parametrize("text", ["12345678", "12345678.0", "1.2345678E7"])
+def test_counts_are_read_as_java_writes_them(text: str, tmp_path: Path) -> None:
+    """Sums of lengths are floating-point numbers there."""
+    assert flow(tmp_path / "a", TotLen_Fwd_Pkts=text)["src_bytes"] == 12_345_678
+
+
 @pytest.mark.parametrize(
     ("name", "cell", "reason"),
     [
         ("Flow_Duration", "-1", "out_of_range"), ("Flow_Duration", "NaN", "not_finite"),
+        ("Tot_Bwd_Pkts", "1.25E1", "unreadable_value"), ("Tot_Bwd_Pkts", "9E99", "unreadable_value"),
         ("Tot_Fwd_Pkts", "Infinity", "unreadable_value"), ("TotLen_Fwd_Pkts", "-5", "out_of_range"),
         ("Src_IP", "10.0.0.256", "unreadable_value"), ("Timestamp", "31/31/2018 08:31", "unreadable_value"),
     ],

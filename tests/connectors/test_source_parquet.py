@@ -195,6 +195,15 @@ def test_an_empty_table_is_an_empty_source(tmp_path: Path) -> None:
     assert read(ParquetSource(tmp_path / "a")) == ([], [])
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Damage may hit the names of columns."""
+    path = conn_parquet(tmp_path / "a", 5)
+    path.write_bytes(path.read_bytes().replace(b"protocol", b"proto\xff\xffl"))
+
+    with pytest.raises(SourceError, match="broken Parquet file"):
+        ParquetSource(path)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_file_never_crashes(data: st.DataObject, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def cic_plain(path: Path, n: int) -> Path:
 def cic_flows(path: Path, n: int) -> Path:
     """Write CICFlowMeter 4 flows with addresses and times."""
     lines = [
-        f"10.0.0.7-10.0.0.9-4000-443-6,10.0.0.7,{4000 + i},10.0.0.9,443,{(6, 17, 0)[i % 3]},"
+        f"10.0.0.7-10.0.0.9-4000-443-6,10.0.0.7,{4000 + i % 60_000},10.0.0.9,443,{(6, 17, 0)[i % 3]},"
         f"{START + timedelta(seconds=i):%d/%m/%Y %I:%M:%S %p},{i}000,3,{i % 4},1.2E2,{i % 4 * 100}.0,"
         f"NaN,0,1,0,1,8192,No Label"
         for i in range(n)
