@@ -79,7 +79,7 @@ def capture(
     file_size: float,
     file_time: float,
 ) -> None:
-    """Keep the features of the stream as Parquet files: what `weir train conn --from` learns from.
+    """Keep the features of the stream as Parquet files, to train on them without labels (weir train --from).
 
     Without --for, --rows or --follow it keeps what the log holds now, and ends. Run again, it goes on
     behind the last file: nothing is there twice, and what the log has lost meanwhile is told.
