@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from connectors.base import Chunk, Reject
-from connectors.netflow.conn import Context, columns
+from connectors.netflow.conn import Context, Intervals, columns
 from connectors.netflow.found import Found, FoundFault, FoundRecords
 from connectors.netflow.rows import Ints, View
 from connectors.netflow.times import Clock
@@ -25,14 +25,14 @@ class _Group:
 
 def assemble(found: Sequence[Found], first: int) -> Chunk:
     """Return what was found as one chunk whose positions begin at `first`."""
-    groups: dict[tuple[int, int], _Group] = {}
+    groups: dict[tuple[int, Intervals], _Group] = {}
     rejects: list[Reject] = []
     position = first
     for item in found:
         if isinstance(item, FoundFault):
             rejects.append(_reject(item, position))
         else:
-            group = groups.setdefault((id(item.template), id(item.intervals)), _Group([], []))
+            group = groups.setdefault((id(item.template), item.intervals), _Group([], []))
             group.found.append(item)
             group.firsts.append(position)
         position += item.n

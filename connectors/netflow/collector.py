@@ -31,6 +31,8 @@ class Limits:
 class Collector:
     """Templates, sequences and waiting sets of all exporters.
 
+    An exporter is an address, whatever port it sends from.
+
     Parameters
     ----------
     sensor : str, optional

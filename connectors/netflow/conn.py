@@ -24,6 +24,9 @@ from connectors.records import ADDRESS, TIME
 ALL = -1
 """In place of a sampler's number: the interval holds for every record of the exporter."""
 
+Intervals = tuple[tuple[int, int], ...]
+"""Sampling: pairs of sampler and packets for each one that it looked at; none: every packet."""
+
 _NAMES = {
     1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 8: "egp", 17: "udp", 33: "dccp", 41: "ipv6", 46: "rsvp",
     47: "gre", 50: "esp", 51: "ah", 58: "ipv6-icmp", 88: "eigrp", 89: "ospf", 94: "ipip", 97: "etherip",
@@ -40,7 +43,7 @@ class Context:
     """What datagrams and options say about records, beside their fields."""
 
     clock: Clock
-    intervals: Mapping[int, int]  # sampler -> packets for each one looked at
+    intervals: Intervals
 
 
 def columns(view: View, context: Context) -> dict[str, pa.Array]:
@@ -69,7 +72,7 @@ def columns(view: View, context: Context) -> dict[str, pa.Array]:
     }
 
 
-def _intervals(view: View, intervals: Mapping[int, int]) -> Ints:
+def _intervals(view: View, intervals: Intervals) -> Ints:
     """Return how many packets each one that was looked at stands for, shape (n,).
 
     The record says so itself, or names its sampler, or there is one interval for all.
@@ -78,9 +81,9 @@ def _intervals(view: View, intervals: Mapping[int, int]) -> Ints:
     if own is not None:
         return np.maximum(own, 1)
     sampler = view.number((0, 48), (0, 302))
-    interval = np.full(view.n, intervals.get(ALL, 1), np.int64)
+    interval = np.full(view.n, dict(intervals).get(ALL, 1), np.int64)
     if sampler is not None:
-        for number, packets in intervals.items():
+        for number, packets in intervals:
             interval[sampler == number] = packets
     return interval
 

@@ -1,12 +1,10 @@
 """What is remembered about one exporter and domain: sequence, restarts, sampling."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 import numpy as np
 
-from connectors.netflow.conn import ALL
+from connectors.netflow.conn import ALL, Intervals
 from connectors.netflow.message import IPFIX, Message
 from connectors.netflow.rows import Ints, View
 from connectors.netflow.templates import SCOPE
@@ -18,8 +16,6 @@ _NUMBERS = 1 << 32  # sequence numbers and uptimes begin again here
 _ONE_S = 1_000_000
 _REORDERED_MS = 10_000
 _NEAR_ZERO = 3000  # data records that an IPFIX exporter may have sent since its start, a hundred datagrams
-
-NO_SAMPLING: Mapping[int, int] = MappingProxyType({})
 
 _INTERVALS = ((0, 34), (0, 50))
 _SAMPLERS = ((0, 48), (0, 302))
@@ -62,7 +58,7 @@ class Stream:
     export_us: int = 0
     uptime_ms: int | None = None
     start_us: int = UNKNOWN
-    intervals: Mapping[int, int] = field(default_factory=lambda: NO_SAMPLING)
+    intervals: Intervals = ()
 
     def follow(self, message: Message) -> Followed:
         """Compare a datagram with those before it and remember its times.
@@ -76,7 +72,7 @@ class Stream:
         back = self.sequence is not None and wrapped(message.sequence - self.sequence) < 0
         if self._restarted(message, newer=newer, back=back):
             self._remember(message)
-            self.start_us, self.intervals = UNKNOWN, NO_SAMPLING
+            self.start_us, self.intervals = UNKNOWN, ()
             return Followed(restarted=True)
         if back and not newer:
             return Followed(late=True)
@@ -109,10 +105,9 @@ class Stream:
         found = intervals(view)
         if not found:
             return start is not None
-        merged = {**self.intervals, **found}
-        # The object stays where nothing changed, so that records of both are decoded together.
-        if merged != self.intervals and len(merged) <= _MOST_SAMPLERS:
-            self.intervals = merged
+        merged = {**dict(self.intervals), **found}
+        if len(merged) <= _MOST_SAMPLERS:
+            self.intervals = tuple(sorted(merged.items()))
         return True
 
 

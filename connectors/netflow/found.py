@@ -1,8 +1,8 @@
 """What a collector finds in datagrams: records and faults, each with where it stood."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from connectors.netflow.conn import Intervals
 from connectors.netflow.templates import Template
 
 
@@ -29,7 +29,7 @@ class FoundRecords:
     n: int
     number: int  # of the set in its datagram, from 0
     start_us: int  # when the exporter started, or -1
-    intervals: Mapping[int, int]  # sampling: sampler -> packets for each one looked at
+    intervals: Intervals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

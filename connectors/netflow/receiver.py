@@ -53,11 +53,10 @@ class Receiver:
                 payload, sender = self._socket.recvfrom(LONGEST_DATAGRAM)
         except BlockingIOError:
             return None
-        except OSError:
-            # Another thread has closed the socket.
-            if self.closed:
+        except OSError as error:
+            if self.closed:  # by another thread
                 return None
-            raise
+            raise SourceError(f"netflow: receiving on UDP {self.address} failed ({error})") from error
         return payload, _plain(sender[0])
 
     def dropped(self) -> int:

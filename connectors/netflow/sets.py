@@ -2,12 +2,11 @@
 
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
-from connectors.netflow.conn import ALL
-from connectors.netflow.exporter import NO_SAMPLING, Stream
+from connectors.netflow.conn import ALL, Intervals
+from connectors.netflow.exporter import Stream
 from connectors.netflow.found import Found, FoundFault, FoundRecords, Origin
 from connectors.netflow.held import Held, HeldSet
 from connectors.netflow.message import IPFIX, V5, V9, Fault, Message
@@ -93,9 +92,7 @@ class SetReader:
         )
         yield from map(without_template, self._state.held.add(held))
 
-    def _data(
-        self, template: Template, number: int, body: bytes, intervals: Mapping[int, int]
-    ) -> Iterator[Found]:
+    def _data(self, template: Template, number: int, body: bytes, intervals: Intervals) -> Iterator[Found]:
         records = cut(template, body)
         self.n += records.n
         if template.n_scope:
@@ -137,7 +134,7 @@ class SetReader:
             self._state.templates.drop(self._key, withdrawal.id)
 
     def _learn(self, template: Template) -> Iterator[Found]:
-        self._state.templates.put(self._key, template)
+        template = self._state.templates.put(self._key, template)
         for held in self._state.held.release(self._key, template.id):
             earlier = SetReader(self._state, self._key, self._stream, held.origin)
             yield from earlier._data(template, held.number, held.body, self._stream.intervals)
@@ -153,7 +150,5 @@ def without_template(held: HeldSet) -> FoundFault:
     return FoundFault(origin=held.origin, raw=held.body, reason="no_template", detail=detail)
 
 
-@cache
-def _every(interval: int) -> Mapping[int, int]:
-    """Return the sampling that a header states, one object an interval."""
-    return {ALL: interval} if interval > 1 else NO_SAMPLING
+def _every(interval: int) -> Intervals:
+    return ((ALL, interval),) if interval > 1 else ()

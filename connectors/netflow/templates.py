@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakValueDictionary
 
 V9, IPFIX = 9, 10
 
@@ -64,6 +65,11 @@ class Template:
     version: int
     fields: tuple[Field, ...]
     n_scope: int = 0  # more than 0: records of options, about the exporter itself
+
+    @property
+    def meaning(self) -> Hashable:
+        """What equal templates have in common."""
+        return self.version, self.id, self.n_scope, self.fields
 
     @cached_property
     def is_variable(self) -> bool:
@@ -225,6 +231,8 @@ class TemplateCache:
     """The templates in use, bounded by their fields in all: the least recently used go first."""
 
     def __init__(self, most_fields: int) -> None:
+        # Equal templates of many exporters are one object: their records are decoded together.
+        self._shared: WeakValueDictionary[Hashable, Template] = WeakValueDictionary()
         self._most = most_fields
         self._n_fields = 0
         self._templates: OrderedDict[tuple[Hashable, int], Template] = OrderedDict()
@@ -240,17 +248,18 @@ class TemplateCache:
             self._templates.move_to_end((stream, template_id))
         return template
 
-    def put(self, stream: Hashable, template: Template) -> None:
-        """Keep a template, in place of one with the same number."""
-        known = self.get(stream, template.id)
-        if known is not None and known.fields == template.fields and known.n_scope == template.n_scope:
-            return  # the object stays, so that records of both are decoded together
+    def put(self, stream: Hashable, template: Template) -> Template:
+        """Keep a template, in place of one with the same number; return the object that stands for it."""
+        template = self._shared.setdefault(template.meaning, template)
+        if self.get(stream, template.id) is template:
+            return template
         self.drop(stream, template.id)
         self._templates[stream, template.id] = template
         self._ids.setdefault(stream, set()).add(template.id)
         self._n_fields += len(template.fields)
         while self._n_fields > self._most and len(self._templates) > 1:
             self.drop(*next(iter(self._templates)))
+        return template
 
     def drop(self, stream: Hashable, template_id: int) -> None:
         """Forget a template."""

@@ -24,7 +24,7 @@ from netflow_datagrams import (
 
 from connectors.netflow.assemble import assemble
 from connectors.netflow.collector import Collector, Limits
-from connectors.netflow.found import Found
+from connectors.netflow.found import Found, FoundRecords
 
 A, B = "10.0.0.1", "10.0.0.2"
 
@@ -103,6 +103,21 @@ def test_streams_are_bounded() -> None:
         fed(collector, v5(v5_record()), exporter=f"10.0.0.{i}")
 
     assert len(collector._streams) == 10
+
+
+def test_equal_templates_are_decoded_together() -> None:
+    """Two hundred exporters of one make cost no more than one: their records share a template."""
+    collector = Collector()
+    told = options(400, ((1, 4),), ((34, 4),)), data(400, struct.pack("!II", 0, 10))
+    found = []
+    for i in range(200):
+        sent = v9(*told, template(256, FLOW), data(256, flow()))
+        found += fed(collector, sent, exporter=f"10.0.0.{i}")
+
+    assert len({id(one.template) for one in found if isinstance(one, FoundRecords)}) == 1
+    assert len({one.intervals for one in found if isinstance(one, FoundRecords)}) == 1
+    assert [row["sensor"] for row in rows(found)] == [f"10.0.0.{i}" for i in range(200)]
+    assert {row["src_bytes"] for row in rows(found)} == {9000}
 
 
 def test_a_template_sent_again_replaces_the_first() -> None:
