@@ -311,6 +311,7 @@ PINNED = {
     "nsl-kdd text": "bb9197aa3c47",
     "nsl-kdd parquet": "f8ba8cb3a4b0",
     "unsw raw parquet": "e545f9714a34",
+    "netflow datagrams": "8869102f51fb",
     "pcap": "d855517275fa",
 }
 
