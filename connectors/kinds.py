@@ -1,6 +1,6 @@
 """Kinds of files of flows: how a file is known to be of one, and what reads it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,8 +12,7 @@ from connectors.layouts import LAYOUTS
 from connectors.lines import TextFile
 from connectors.sources import SOURCES, open_source
 
-JSON = "json"
-"""Kind of a file of JSON lines, which a mapping explains."""
+JSON, PARQUET = "json", "conn-parquet"
 SHOWN_BYTES = 32
 """Bytes of an unknown file that a message shows."""
 
@@ -27,6 +26,7 @@ class Kind:
     source: str  # its class, made of a path and a sensor
     recogniser: str = ""  # the module that recognises, where it is another one
     followed: bool = False  # a log, whose class takes a `TextFile` as well
+    together: bool = False  # several files are one source, whose class takes all of them
 
     def recognises(self, head: bytes) -> bool:
         """Say whether a file that begins so is of this kind."""
@@ -34,7 +34,7 @@ class Kind:
 
     @property
     def open(self) -> Callable[..., Source]:
-        """What makes a source of a path, or of a `TextFile`, and `sensor`."""
+        """What makes a source of a path (`followed`: or a `TextFile`, `together`: of all) and `sensor`."""
         opened: Callable[..., Source] = getattr(import_module(self.module), self.source)
         return opened
 
@@ -68,8 +68,30 @@ KINDS: dict[str, Kind] = {
         module="connectors.source_cic",
         source="CicSource",
     ),
+    "nfdump": Kind(
+        about="a binary file of nfdump, or its JSON",
+        module="connectors.source_nfdump",
+        source="NfdumpSource",
+    ),
+    "netflow": Kind(
+        about="export datagrams of NetFlow v5, v9 or IPFIX, one a file",
+        module="connectors.source_netflow",
+        source="DatagramFiles",
+        together=True,
+    ),
+    PARQUET: Kind(
+        about="a Parquet file with the columns of conn@1",
+        module="connectors.source_parquet",
+        source="ParquetSource",
+    ),
+    JSON: Kind(
+        about="JSON lines, which a mapping explains",
+        module="connectors.source_json",
+        source="JsonSource",
+        followed=True,
+    ),
 }
-"""Every kind of file but for the datasets of `SOURCES`; the more telling beginnings come first."""
+"""Every kind of file but for the datasets of `SOURCES`."""
 
 
 def kind_names() -> tuple[str, ...]:
@@ -77,7 +99,7 @@ def kind_names() -> tuple[str, ...]:
     return (*KINDS, *(name for name, entry in SOURCES.items() if entry.dataset))
 
 
-def recognise(path: Path) -> str:
+def recognise(path: Path | TextFile) -> str:
     """Return the kind of a file, by its content.
 
     Raises
@@ -85,28 +107,41 @@ def recognise(path: Path) -> str:
     SourceError
         If it cannot be read, or is of no kind that is known.
     """
-    head = TextFile(path).head()
+    file = TextFile(path) if isinstance(path, Path) else path
+    head = file.head()
     if head.startswith(b"PAR1"):
-        names = table_file.parquet_names(path)
-        found = _of_columns(names)
+        names = table_file.parquet_names(file.path)
+        found = next(iter(_of_table(names)), None)
         described = f"a Parquet file with the columns {', '.join(names[:6])} ..."
     else:
-        found = next((name for name, kind in KINDS.items() if kind.recognises(head)), None)
-        found = found or _of_columns(layouts.first_names(head))
+        found = next(iter(kinds_of(head)), None)
         described = f"it begins with {head[:SHOWN_BYTES]!r}" if head else "it is empty"
     if found is None:
         raise SourceError(
-            f"{path}: of no known kind ({described}); expected one of {', '.join(kind_names())}; "
+            f"{file.path}: of no known kind ({described}); expected one of {', '.join(kind_names())}; "
             "name it with --kind if it is one of them"
         )
     return found
 
 
-def _of_columns(names: list[str]) -> str | None:
-    """Return the kind of a table by the names of its columns or, without names, by how many there are."""
+def kinds_of(head: bytes) -> list[str]:
+    """Return the kinds of which a file that begins so surely is; more than one would be a mistake of ours."""
+    found = [name for name, kind in KINDS.items() if name != PARQUET and kind.recognises(head)]
+    return found or _of_columns(layouts.first_names(head))
+
+
+def _of_table(names: Sequence[str]) -> list[str]:
+    """Return the kinds of a Parquet file by the names of its columns."""
+    from connectors.source_parquet import recognises_columns
+
+    return _of_columns(names) or ([PARQUET] if recognises_columns(names) else [])
+
+
+def _of_columns(names: Sequence[str]) -> list[str]:
+    """Return the dataset of a table by the names of its columns or, without names, by how many there are."""
     known = layouts.matching(names, LAYOUTS)
     known = known or next((k for k in LAYOUTS if k.headerless and len(k.columns) == len(names)), None)
-    return known.dataset if known else None
+    return [known.dataset] if known else []
 
 
 def open_file(
@@ -131,20 +166,52 @@ def open_file(
         If it cannot be read, or is not of this kind.
     """
     plain = path.path if isinstance(path, TextFile) else path
+    _check(plain, kind)
     if mapping is not None:
-        return _mapped(plain, mapping, kind, sensor)
-    kind = kind or recognise(plain)
+        return _mapped(path, mapping, kind, sensor)
+    kind = kind or recognise(path)
     if kind in KINDS:
-        return KINDS[kind].open(path, sensor=sensor)
-    if kind not in kind_names():
-        raise SourceError(f"no kind {kind!r}; expected one of {', '.join(kind_names())}")
+        return KINDS[kind].open([plain] if KINDS[kind].together else path, sensor=sensor)
     return open_source(kind, plain, sensor=sensor)
 
 
-def _mapped(path: Path, mapping: str, kind: str | None, sensor: str | None) -> Source:
+def open_files(
+    paths: Sequence[Path], *, kind: str | None = None, sensor: str | None = None, mapping: str | None = None
+) -> list[Source]:
+    """Return files as sources; those of a kind that is read together are one, in place of the first.
+
+    Raises
+    ------
+    SourceError
+        If one cannot be read, or is not of this kind.
+    """
+    if mapping is not None:
+        return [open_file(path, kind=kind, sensor=sensor, mapping=mapping) for path in paths]
+    for path in paths:
+        _check(path, kind)
+    grouped: dict[tuple[str, Path | None], list[Path]] = {}
+    for path in paths:
+        found = kind or recognise(path)
+        alone = not (found in KINDS and KINDS[found].together)
+        grouped.setdefault((found, path if alone else None), []).append(path)
+    return [
+        open_file(group[0], kind=found, sensor=sensor) if alone else KINDS[found].open(group, sensor=sensor)
+        for (found, alone), group in grouped.items()
+    ]
+
+
+def _check(path: Path, kind: str | None) -> None:
+    if kind is not None and kind not in kind_names():
+        raise SourceError(f"no kind {kind!r}; expected one of {', '.join(kind_names())}")
+    if path.is_dir():
+        raise SourceError(f"{path}: a folder, expected a file of flows; give the path of a file in it")
+
+
+def _mapped(path: Path | TextFile, mapping: str, kind: str | None, sensor: str | None) -> Source:
     from connectors.mapping import load_mapping
     from connectors.source_json import JsonSource
 
     if kind not in (None, JSON):
-        raise SourceError(f"{path}: a mapping is for JSON lines, not for kind {kind}; leave one of them out")
+        plain = path.path if isinstance(path, TextFile) else path
+        raise SourceError(f"{plain}: a mapping is for JSON lines, not for kind {kind}; leave one of them out")
     return JsonSource(path, load_mapping(mapping), sensor=sensor)

@@ -4,7 +4,7 @@ import gzip
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -62,6 +62,10 @@ class TextFile:
         """Say, at the end of what it holds, whether more may still come."""
         return False
 
+    def cut(self) -> bool:
+        """Say whether what was read last may be of another content than what was read before."""
+        return False
+
     def head(self) -> bytes:
         """Return its first bytes, unpacked, without a byte order mark.
 
@@ -74,39 +78,74 @@ class TextFile:
             return stream.read(HEAD_BYTES).removeprefix(BOM)
 
 
-class GrowingFile(TextFile):
-    """A file that is still written to, until another one takes its place or it is cut.
+class HeldFile(TextFile):
+    """A text file that is held open: what happens to its name does not change what is read.
 
-    It is held open: what happens to its name does not change what is read.
+    Its writer may lag behind its rotation, so it ends when nothing was written to it for `QUIET_S`.
     """
-
-    grows = True
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         with readable(path):
             self._file = path.open("rb", buffering=0)
-        self._opening = self._peek()
-        self._size = 0
-        self._since: float | None = None  # when it was last seen to grow after it was replaced
-        self.cut = False  # whether it ended because its content was taken away
-        self.modified_ns = 0  # when it was last written to, before it was cut
+        self.is_packed = os.pread(self._file.fileno(), len(_GZIP), 0) == _GZIP
+        self.modified_ns = os.fstat(self._file.fileno()).st_mtime_ns
+        """When it was last written to, as far as is known."""
 
     def open(self) -> BinaryIO:
-        """Open it at its beginning, for reading bytes."""
+        """Open it at its beginning, for reading bytes, unpacked if it is packed."""
         self._file.seek(0)
-        return open(os.dup(self._file.fileno()), "rb")  # noqa: PTH123 - the file, not its name
+        copy = os.dup(self._file.fileno())
+        if not self.is_packed:
+            return open(copy, "rb")  # noqa: PTH123 - the file, not its name
+        packed = open(copy, "rb", buffering=0)  # noqa: PTH123, SIM115 - closed with what reads it
+        stream = gzip.GzipFile(fileobj=packed)
+        stream.myfileobj = packed
+        return cast("BinaryIO", stream)
 
     def close(self) -> None:
         """Let it go."""
         self._file.close()
 
     def more(self) -> bool:
+        """Say whether it was written to just now."""
+        self.modified_ns = os.fstat(self._file.fileno()).st_mtime_ns
+        return not self.is_packed and changed_just_now(self.modified_ns)
+
+
+def changed_just_now(modified_ns: int) -> bool:
+    """Say whether a file that was modified then may still be in the hands of its writer."""
+    return abs(time.time_ns() - modified_ns) < QUIET_S * 1e9
+
+
+class GrowingFile(HeldFile):
+    """A file that is still written to, until another one takes its place or it is cut."""
+
+    grows = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.is_packed = False  # what grows is text
+        self._opening = b""
+        self._size = 0
+        self._since: float | None = None  # when it was last seen to grow after it was replaced
+        self.was_cut = False
+
+    def head(self) -> bytes:
+        """Return its first bytes; what is read afterwards belongs to them until it is cut."""
+        head = super().head()
+        self._opening = self._peek()
+        return head
+
+    def cut(self) -> bool:
+        """Say whether its content was taken away, or another one put in its place."""
+        size = os.fstat(self._file.fileno()).st_size
+        self.was_cut = size < self._file.tell() or not self._peek().startswith(self._opening)
+        return self.was_cut
+
+    def more(self) -> bool:
         """Say whether it is still the file that its name leads to, or its writer may not have noticed yet."""
         mine = os.fstat(self._file.fileno())
-        self.cut = mine.st_size < self._file.tell() or self._peek() != self._opening
-        if self.cut:
-            return False
         self.modified_ns = mine.st_mtime_ns
         if self._is_in_place(mine):
             return True
@@ -123,7 +162,7 @@ class GrowingFile(TextFile):
             return True
 
     def _peek(self) -> bytes:
-        return os.pread(self._file.fileno(), len(getattr(self, "_opening", b"")) or _PEEKED, 0)
+        return os.pread(self._file.fileno(), _PEEKED, 0)
 
 
 class LineReader:
@@ -135,31 +174,34 @@ class LineReader:
     ----------
     stream : file
         Open for reading bytes, at its beginning.
-    more : callable, optional
-        Asked whenever nothing is left. While it says yes, the reader waits, and what stands behind the
-        last line end is no line yet; when it says no, that is the last line.
+    file : TextFile
+        Asked whenever nothing is left. While there may be more, the reader waits, and what stands behind
+        the last line end is no line yet; then that is the last line. Of a file that was cut nothing more
+        is read, and no line that had only begun: the whole one stands in a copy.
     """
 
-    def __init__(self, stream: BinaryIO, more: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, stream: BinaryIO, file: TextFile) -> None:
         self._stream = stream
-        self._more = more
+        self._file = file
         self._partial = stream.read(len(BOM)).removeprefix(BOM)
 
     def batches(self) -> Iterator[list[bytes]]:
         """Yield all lines in batches; an empty one now and then while nothing comes."""
         while True:
             data = self._stream.read(_READ_BYTES)
+            if self._file.cut():  # asked behind the reading: this may be of the content that took its place
+                return
             if lines := self._lines(data):
                 yield lines
             elif data:
                 continue
-            elif self._more():
+            elif self._file.more():
                 yield []
                 time.sleep(IDLE_S)
             else:
                 break
         if self._partial:
-            yield [self._partial]
+            yield [self._partial.removesuffix(b"\r")]
 
     def _lines(self, data: bytes) -> list[bytes]:
         first, *others = data.split(b"\n")

@@ -9,8 +9,9 @@ from connectors.base import Source
 from connectors.errors import NotYetError, SourceError
 from connectors.follow import Followed, Known
 from connectors.kafka_settings import KafkaSettings
-from connectors.kinds import KINDS, open_file, recognise
+from connectors.kinds import JSON, KINDS, kind_names, open_file, recognise
 from connectors.lines import TextFile
+from connectors.source_lines import begins
 
 FORMS = "the path of a log file, udp://HOST:PORT, or kafka://TOPIC"
 
@@ -49,19 +50,23 @@ def open_live(live: Live, kafka: KafkaSettings) -> Sequence[Stream]:
 
 
 def _file(live: Live) -> Stream:
+    if live.kind is not None and live.kind not in kind_names():
+        raise SourceError(f"no kind {live.kind!r}; expected one of {_followed_names()}")
     if live.kind is not None and not _is_followed(live.kind):
         raise _not_followed(live.address, live.kind)
+    if not Path(live.address).absolute().parent.is_dir():
+        raise SourceError(f"{live.address}: no such folder; expected {FORMS}")
     followed = Followed(Path(live.address), lambda file: _opened(file, live), rotated=live.rotated)
     return followed.sources
 
 
 def _opened(file: TextFile, live: Live) -> Source:
-    if file.grows and not file.head().strip():
-        raise NotYetError(f"{file.path}: nothing in it yet")
-    kind = live.kind or recognise(file.path)
+    if file.grows and not begins(file.head()):
+        raise NotYetError(f"{file.path}: no record yet")
+    kind = JSON if live.mapping else live.kind or recognise(file)
     if not _is_followed(kind):
         raise _not_followed(str(file.path), kind)
-    return open_file(file, kind=kind, sensor=live.sensor)
+    return open_file(file, kind=kind, sensor=live.sensor, mapping=live.mapping)
 
 
 def _is_followed(kind: str) -> bool:
@@ -69,10 +74,14 @@ def _is_followed(kind: str) -> bool:
 
 
 def _not_followed(where: str, kind: str) -> SourceError:
-    names = ", ".join(name for name, entry in KINDS.items() if entry.followed)
     return SourceError(
-        f"{where}: a file of kind {kind} is no log that grows, as those of {names}; send it with weir replay"
+        f"{where}: a file of kind {kind} is no log that grows, as those of {_followed_names()}; "
+        "send it with weir replay"
     )
+
+
+def _followed_names() -> str:
+    return ", ".join(name for name, entry in KINDS.items() if entry.followed)
 
 
 def _datagrams(live: Live) -> Stream:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from connectors.base import ROWS_PER_CHUNK, Chunk, Reject
 from connectors.errors import NotYetError, SourceError
-from connectors.lines import LONGEST_LINE, LineReader, TextFile, readable
+from connectors.lines import BOM, HEAD_BYTES, LONGEST_LINE, LineReader, TextFile, readable
 from connectors.records import CONN, LATEST_US, TIME
 from connectors.table_fields import Fields
 from connectors.table_file import Block
@@ -106,16 +106,16 @@ class LineSource:
         head = file.head()
         if not file.grows:
             self._probe(head)
-        elif not opening(head, first):
+        elif not begins(head):
             raise NotYetError(f"{file.path}: no record yet, expected {first.about}")
-        identity = f"{self.name},{self._sensor},".encode() + (opening(head, first) or head)
+        identity = f"{self.name},{self._sensor},".encode() + (opening(head) or head)
         self.source_id = hashlib.blake2b(identity, digest_size=10).hexdigest()
 
     def chunks(self, start: int = 0, *, rows: int = ROWS_PER_CHUNK) -> Iterator[Chunk]:
         """Yield the records from line `start` on, at most `rows` lines a chunk."""
         form = self._form()
         with readable(self._file.path), self._file.open() as stream:
-            for first, lines in _blocks(LineReader(stream, self._file.more), form, rows):
+            for first, lines in _blocks(LineReader(stream, self._file), form, rows):
                 skipped = max(0, start - first)
                 if skipped < len(lines) or not lines:
                     yield self._chunk(form, first + skipped, lines[skipped:])
@@ -152,7 +152,7 @@ class LineSource:
         form = self._form()
         if not head.strip():
             raise SourceError(f"{self._file.path}: the file is empty, expected {form.about}")
-        blocks = _blocks(LineReader(BytesIO(head)), form, _PROBED)
+        blocks = _blocks(LineReader(BytesIO(head), TextFile(self._file.path)), form, _PROBED)
         first, lines = next((block for block in blocks if any(block[1])), (0, []))
         chunk = self._chunk(form, first, lines)
         if chunk.rejects and not chunk.rows.num_rows:
@@ -162,22 +162,28 @@ class LineSource:
             )
 
 
-def opening(head: bytes, form: LineFormat) -> bytes:
+_COMMENTS = (b"#", b"\t#", b" #")  # some tools indent the header
+
+
+def opening(head: bytes) -> bytes:
     """Return the lines of a file up to its first record, or nothing if that is not there to its end.
 
     Parameters
     ----------
     head : bytes
         The beginning of the file, unpacked.
-    form : LineFormat
-        What it is.
     """
     end = 0
     for line in head.splitlines(keepends=True):
         end += len(line)
-        if line.strip() and not line.startswith(form.headers):
+        if line.strip() and not line.startswith(_COMMENTS):
             return head[:end] if line.endswith(b"\n") else b""
     return b""
+
+
+def begins(head: bytes) -> bool:
+    """Say whether a file that is written to holds a first record, or what will never be one."""
+    return len(head) >= HEAD_BYTES - len(BOM) or bool(opening(head))
 
 
 def _blocks(reader: LineReader, form: LineFormat, rows: int) -> Iterator[tuple[int, list[bytes]]]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from connectors.errors import NotYetError, SourceError
 from connectors.lines import TextFile
-from connectors.source_lines import Count, Fault, LineFormat, LineSource, Parsed, decoded, ended_at
+from connectors.source_lines import Count, Fault, LineFormat, LineSource, Parsed, begins, decoded, ended_at
 from connectors.source_unsw import PORT_PROTOCOLS
 from connectors.table_fields import Fields
 from connectors.table_file import split_cells
@@ -79,8 +79,8 @@ def form_of(file: TextFile) -> Callable[[], LineFormat]:
         return _Json
     if head.startswith(b"#"):
         return _Table
-    if not head and file.grows:
-        raise NotYetError(f"{file.path}: nothing in it yet, expected Zeek's conn.log")
+    if file.grows and not begins(head):
+        raise NotYetError(f"{file.path}: no record yet, expected Zeek's conn.log")
     found = f"it begins with {head[:40]!r}" if head else "it is empty"
     raise SourceError(
         f"{file.path}: {found}, expected Zeek's conn.log: JSON objects, or columns behind a #fields line"

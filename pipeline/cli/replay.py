@@ -144,7 +144,7 @@ class Opened:
         from connectors.sources import SOURCES
 
         is_dataset = len(self.names) == 1 and self.names[0] in SOURCES
-        opened = [self._dataset()] if is_dataset else [self._file(name) for name in self.names]
+        opened = [self._dataset()] if is_dataset else self._files()
         yield from ((source, False) for source in opened)
         while loop:
             yield from ((source, True) for source in opened)
@@ -160,18 +160,19 @@ class Opened:
         wanted = Generated(**given) if given else None
         return open_source(self.names[0], self.data, sensor=self.sensor, part=self.part, generated=wanted)
 
-    def _file(self, name: str) -> Source:
+    def _files(self) -> list[Source]:
         from connectors.errors import SourceError
-        from connectors.kinds import open_file
+        from connectors.kinds import open_files
         from connectors.sources import SOURCES
 
         if any(value is not None for value in (self.data, self.part, *self.generated.values())):
             raise click.UsageError("--data, --part, --seed and their like are for datasets, not for files")
-        if not Path(name).exists():
+        paths = [Path(name) for name in self.names]
+        if missing := [path for path in paths if not path.exists()]:
             raise SourceError(
-                f"{name}: no such file, and no dataset; expected a path, or one of {', '.join(SOURCES)}"
+                f"{missing[0]}: no such file, and no dataset; expected a path, or one of {', '.join(SOURCES)}"
             )
-        return open_file(Path(name), kind=self.kind, sensor=self.sensor, mapping=self.mapping)
+        return open_files(paths, kind=self.kind, sensor=self.sensor, mapping=self.mapping)
 
 
 def _notes(source: Source) -> None:
