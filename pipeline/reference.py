@@ -34,7 +34,7 @@ from pipeline.features.binning_kernel import count_above
 WINDOW_US = 3_600_000_000
 """A window is an hour of lane clock, from full hour to full hour."""
 
-LEAST_ROWS = 1000
+LEAST_ROWS = 500
 """A window with fewer rows goes on for another hour."""
 
 PHASES = 24
@@ -81,7 +81,7 @@ class Reference:
         hours = clock // WINDOW_US
         daily = times_us is not None and int(np.ptp(clock)) >= 2 * PHASES * WINDOW_US
         phases = hours % PHASES if daily else np.zeros_like(hours)
-        values = feature_values(feature_set, rows)
+        values = column_values(feature_columns(feature_set, rows))
         n_phases = PHASES if daily else 1
         counts = np.stack(
             [bin_counts(values, np.flatnonzero(phases == phase), edges) for phase in range(n_phases)]
@@ -146,13 +146,16 @@ class Reference:
         )
 
 
-def feature_values(feature_set: FeatureSet, rows: pa.RecordBatch) -> npt.NDArray[np.float32]:
-    """Return the features of some rows, (k, n) float32; a category as its code."""
+def feature_columns(feature_set: FeatureSet, rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the features of some rows, without the identity; nothing is copied."""
     first = rows.schema.get_field_index(feature_set.features[0].name)
-    chosen = rows.select(list(range(first, first + len(feature_set.features))))
+    return rows.select(list(range(first, first + len(feature_set.features))))
+
+
+def column_values(columns: pa.RecordBatch) -> npt.NDArray[np.float32]:
+    """Return `feature_columns` as an array, (k, n); a category as its code."""
     # Categories are whole numbers up to 65,535: Arrow brings all to one type, exactly.
-    values = chosen.to_tensor(row_major=False).to_numpy().T
-    return np.asarray(values, dtype=np.float32)
+    return np.asarray(columns.to_tensor(row_major=False).to_numpy().T, dtype=np.float32)
 
 
 def bin_counts(values: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], edges: Edges) -> Counts:

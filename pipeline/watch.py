@@ -5,7 +5,7 @@ state after each message is written into the headers of its detections message, 
 worker goes on with the very same counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from detectors.base import Scores
 from detectors.drift import (
-    N_EDGES,
     UNIFORM_BINS,
     Counts,
     distance_to_uniform,
@@ -27,11 +26,23 @@ from pipeline.drift import Closed, Drift, Moved
 from pipeline.group_keys import spans
 from pipeline.moved import drift_of, moved_features
 from pipeline.panel import Panel
-from pipeline.reference import LEAST_ROWS, N_BINS, PHASES, WINDOW_US, bin_counts, feature_values
+from pipeline.reference import (
+    LEAST_ROWS,
+    N_BINS,
+    PHASES,
+    WINDOW_US,
+    bin_counts,
+    column_values,
+    feature_columns,
+)
 from pipeline.watch_metrics import Watched
 
-STRIDE = 4
-"""Every fourth flow of a window is compared: of the thousands of an hour that says as much."""
+BLOCK = 64
+"""Of a busy lane, flows are compared in blocks that follow each other in the log: cheaper than one by one."""
+
+WANTED, ENOUGH, MOST_STRIDE = 16_384, 4096, 16
+"""Flows to compare in a window, as far as the one before foretells how many there will be; how many must
+have been for a verdict where some are left out; and one block in so many at least."""
 
 PANE_US = 300_000_000
 """The sliding hour of the budget moves by five minutes."""
@@ -62,8 +73,9 @@ class Watch:
     phases: tuple[int, ...] = ()  # hours of the day in the window
     rows: int = 0
     flagged: int = 0
-    features: Counts  # (k, 11) of every fourth row that was not flagged
-    p_values: Counts  # (m, 20) of every fourth row, by model
+    stride: int = 0  # one block in so many is compared; 0: none, in a lane's first window
+    features: Counts  # (k, 11) of compared rows that were not flagged
+    p_values: Counts  # (m, 20) of compared rows, by model
     panes: tuple[tuple[int, int, int], ...] = ()  # number, rows and flagged rows of each five minutes
     since: int = -1  # hour in which the drift of the windows before this one began; -1: none
 
@@ -82,6 +94,7 @@ class _Written(msgspec.Struct, frozen=True, array_like=True):
     phases: tuple[int, ...]
     rows: int
     flagged: int
+    stride: int
     features: list[list[int]]
     p_values: list[list[int]]
     panes: tuple[tuple[int, int, int], ...]
@@ -145,6 +158,7 @@ class Watcher:
             watch.phases,
             watch.rows,
             watch.flagged,
+            watch.stride,
             watch.features.tolist(),
             watch.p_values.tolist(),
             watch.panes,
@@ -168,6 +182,7 @@ class Watcher:
             phases=told.phases,
             rows=told.rows,
             flagged=told.flagged,
+            stride=told.stride,
             features=features,
             p_values=p_values,
             panes=told.panes,
@@ -199,45 +214,57 @@ class Watcher:
         """
         if not rows.num_rows:
             return watch, ()
-        values = self._values(rows)
+        chosen = feature_columns(self._feature_set, rows)
         closed = []
-        for hour, begin, end in spans(np.maximum(clock // WINDOW_US, watch.hour)):
+        for hour, begin, end in _spans(clock, WINDOW_US):
             if watch.hour < hour and watch.rows >= LEAST_ROWS:
-                closed.append(self._closed(watch))
-                watch = replace(self.fresh, panes=watch.panes, since=closed[-1].since)
+                if _is_enough(watch):
+                    closed.append(self._closed(watch))
+                    watch = replace(watch, since=closed[-1].since)
+                watch = self._begun(watch)
             part = slice(begin, end)
             p_parts = [each[part] for each in p_values]
-            watch = self._counted(watch, hour, values[:, part], flagged[part], p_parts)
+            watch = self._counted(watch, hour, chosen.slice(begin, end - begin), flagged[part], p_parts)
         return replace(watch, panes=_panes(watch.panes, clock, flagged)), tuple(closed)
 
-    def _values(self, rows: pa.RecordBatch) -> npt.NDArray[np.float32]:
-        if self.reference is None:
-            return np.zeros((0, rows.num_rows), dtype=np.float32)
-        return feature_values(self._feature_set, rows)
+    def _begun(self, before: Watch) -> Watch:
+        """Return a window with nothing in it, behind another one of the same lane."""
+        stride = min(max(before.rows // WANTED, 1), MOST_STRIDE)
+        return replace(self.fresh, panes=before.panes, since=before.since, stride=stride)
 
     def _counted(
-        self,
-        watch: Watch,
-        hour: int,
-        values: npt.NDArray[np.float32],
-        flagged: Flags,
-        p_values: Sequence[Scores],
+        self, watch: Watch, hour: int, rows: pa.RecordBatch, flagged: Flags, p_values: Sequence[Scores]
     ) -> Watch:
         """Return `watch` with more rows, all of one hour."""
-        sample = np.arange(-watch.rows % STRIDE, flagged.size, STRIDE)
-        edges = self.reference.edges if self.reference else np.zeros((0, N_EDGES), dtype=np.float32)
-        counts = [uniform_counts(each[sample], self._panel.alpha) for each in p_values]
         phase = hour % PHASES
-        return replace(
+        watch = replace(
             watch,
             hour=hour,
             begin=hour if watch.begin < 0 else watch.begin,
             phases=watch.phases if phase in watch.phases else (*watch.phases, phase),
             rows=watch.rows + flagged.size,
             flagged=watch.flagged + int(np.count_nonzero(flagged)),
-            features=watch.features + bin_counts(values, sample[~flagged[sample]], edges),
-            p_values=watch.p_values + np.stack(counts),
         )
+        blocks = _blocks(watch.rows - flagged.size, flagged.size, watch.stride)
+        return self._compared(watch, blocks, rows, flagged, p_values) if blocks else watch
+
+    def _compared(
+        self,
+        watch: Watch,
+        blocks: Sequence[slice],
+        rows: pa.RecordBatch,
+        flagged: Flags,
+        p_values: Sequence[Scores],
+    ) -> Watch:
+        """Return `watch` with the features and p-values of some of its rows."""
+        sample = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
+        counts = [uniform_counts(each[sample], self._panel.alpha) for each in p_values]
+        watch = replace(watch, p_values=watch.p_values + np.stack(counts))
+        if self.reference is None:
+            return watch
+        values = np.hstack([column_values(rows[block]) for block in blocks])
+        unflagged = np.flatnonzero(~flagged[sample])
+        return replace(watch, features=watch.features + bin_counts(values, unflagged, self.reference.edges))
 
     def _closed(self, watch: Watch) -> Closed:
         """Return what the window that is over says."""
@@ -280,20 +307,42 @@ class Watcher:
         return drift_of(closed, monitors=monitors, rows=watch.rows, features=moved, models=models)
 
 
+def _is_enough(watch: Watch) -> bool:
+    """Return whether enough rows of a window were compared to say something of it."""
+    return watch.stride == 1 or (watch.stride > 1 and watch.rows >= ENOUGH * watch.stride)
+
+
+def _blocks(first: int, n: int, stride: int) -> list[slice]:
+    """Return which of `n` rows are compared, the first of which is number `first` in its window.
+
+    Examples
+    --------
+    >>> _blocks(100, 500, 4)
+    [slice(156, 220, None), slice(412, 476, None)]
+    >>> _blocks(100, 500, 1), _blocks(0, 500, 0)
+    ([slice(0, 500, None)], [])
+    """
+    if stride <= 1:
+        return [slice(0, n)] * stride
+    step = BLOCK * stride
+    begins = range(first // step * step - first, n, step)
+    return [slice(max(begin, 0), min(begin + BLOCK, n)) for begin in begins if begin + BLOCK > 0]
+
+
+def _spans(clock: npt.NDArray[np.int64], width_us: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (number, begin, end) of the rows in each span of so many microseconds; mostly there is one."""
+    if clock[0] // width_us == clock[-1] // width_us:
+        return iter([(int(clock[0] // width_us), 0, clock.size)])
+    return spans(clock // width_us)
+
+
 def _panes(
     before: tuple[tuple[int, int, int], ...], clock: npt.NDArray[np.int64], flagged: Flags
 ) -> tuple[tuple[int, int, int], ...]:
     """Return the rows and flagged rows of the last twelve panes, these rows included."""
-    numbers = clock // PANE_US
-    first = max(int(numbers[0]), int(numbers[-1]) - PANES + 1)
-    recent = numbers >= first
-    places = numbers[recent] - first
-    rows = np.bincount(places).tolist()
-    alarms = np.bincount(places[flagged[recent]], minlength=len(rows)).tolist()
     found = {number: (n, n_flagged) for number, n, n_flagged in before}
-    for number, more in enumerate(zip(rows, alarms, strict=True), start=first):
-        known = found.get(number, (0, 0))
-        if more[0]:  # however the rows are cut into messages, the same panes stand here
-            found[number] = (known[0] + more[0], known[1] + more[1])
+    for number, begin, end in _spans(clock, PANE_US):
+        n, n_flagged = found.get(number, (0, 0))
+        found[number] = (n + end - begin, n_flagged + int(np.count_nonzero(flagged[begin:end])))
     oldest = max(found) - PANES
     return tuple((number, *counts) for number, counts in sorted(found.items()) if number > oldest)

@@ -25,7 +25,7 @@ from pipeline.features.lane import offline_features
 from pipeline.judge import Judge, Verdict, _clock
 from pipeline.metrics import Metrics
 from pipeline.panel import Panel
-from pipeline.reference import LEAST_ROWS, Reference, bin_counts, feature_values
+from pipeline.reference import LEAST_ROWS, Reference, bin_counts, column_values, feature_columns
 from pipeline.watch import PANE_US, PANES, Watch
 
 ALPHA = 1e-3
@@ -142,13 +142,31 @@ def test_a_quiet_hour_joins_the_next(judge: Judge, calm: pa.RecordBatch) -> None
     assert all(one.end <= other.begin for one, other in pairwise(closed))
 
 
+def test_a_busy_lane_is_compared_in_part(judge: Judge, moved: pa.RecordBatch) -> None:
+    """One block in so many, as the window before foretells; a window of too few blocks says nothing."""
+    n, watch, found = 40_000, judge.watcher.fresh, list[Closed]()
+    rows = moved.take(pa.array(np.arange(n) % moved.num_rows))
+    flags, p_values = np.zeros(n, dtype=np.bool_), [np.linspace(0.01, 1, n)]
+    for hour, size in ((400_000, n), (400_001, n), (400_002, 2000), (400_003, n)):
+        clock, part = np.full(size, hour * HOUR_US), slice(0, size)
+        watch, closed = judge.watcher.follow(
+            watch, rows[part], clock, flags[part], [each[part] for each in p_values]
+        )
+        found += closed
+
+    assert [window.begin for window in found] == [400_001]
+    assert found[0].drift is not None
+    assert watch.stride == 1
+    assert watch.features[0].sum() == n
+
+
 def test_a_storm_of_flags_is_told(judge: Judge, calm: pa.RecordBatch) -> None:
     """Where most flows are flagged the rest says nothing: that itself is told."""
     n = 2 * LEAST_ROWS
     flags = np.arange(n) % 4 != 0
     watch = judge.watcher.fresh
     closed: tuple[Closed, ...] = ()
-    for hour in (400_000, 400_001):
+    for hour in (400_000, 400_001, 400_002):  # of the first one only the rate is known
         clock = np.full(n, hour * HOUR_US)
         rows = calm.slice(0, n)
         watch, closed = judge.watcher.follow(watch, rows, clock, flags, [np.linspace(0.01, 1, n)])
@@ -190,7 +208,7 @@ def test_a_reference_is_read_as_it_was_written(bundle: Bundle) -> None:
 def test_every_flow_is_in_one_bin_of_each_feature(bundle: Bundle, calm: pa.RecordBatch) -> None:
     """As numpy counts them."""
     assert bundle.reference is not None
-    values, edges = feature_values(CONN_SET, calm), bundle.reference.edges
+    values, edges = column_values(feature_columns(CONN_SET, calm)), bundle.reference.edges
     rows = np.arange(0, calm.num_rows, 7)
     counts = bin_counts(values, rows, edges)
 
