@@ -200,22 +200,30 @@ def _printed(path: Path) -> Generator[bytes]:
             f"{path}: a binary file of nfdump, and the program nfdump, which reads it, is not installed; "
             "install it (package nfdump), or give what `nfdump -r FILE -o json` prints elsewhere"
         )
-    command = [program, "-r", str(path.resolve()), "-o", "json"]
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
+        process = _started([program, "-r", str(path.resolve()), "-o", "json"], errors)
+        try:
+            assert process.stdout is not None
+            yield from _heard(process.stdout, path)
+            _refuse_complaints(path, process.wait(SILENCE_S), errors)
+        except subprocess.TimeoutExpired:
+            raise _silent(path) from None
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def _started(command: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
             env={**os.environ, "TZ": "UTC", "LC_ALL": "C"},
         )
-        try:
-            assert process.stdout is not None
-            yield from _heard(process.stdout, path)
-            _refuse_complaints(path, process.wait(SILENCE_S), errors)
-        finally:
-            process.kill()
-            process.communicate()
+    except OSError as error:
+        raise SourceError(f"{command[0]}: cannot be started ({error.strerror}); install it again") from error
 
 
 def _heard(output: IO[bytes], path: Path) -> Iterator[bytes]:
@@ -224,7 +232,11 @@ def _heard(output: IO[bytes], path: Path) -> Iterator[bytes]:
         if not part:
             return
         yield part
-    raise SourceError(f"{path}: nfdump has said nothing for {SILENCE_S:g} s; check the file with nfdump -v")
+    raise _silent(path)
+
+
+def _silent(path: Path) -> SourceError:
+    return SourceError(f"{path}: nfdump has said nothing for {SILENCE_S:g} s; check the file with nfdump -v")
 
 
 def _refuse_complaints(path: Path, code: int, errors: IO[bytes]) -> None:

@@ -255,17 +255,28 @@ def impostor(folder: Path, script: str) -> None:
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
 
+@pytest.mark.parametrize("script", ["exec sleep 600", "exec >&-; exec sleep 600"])
 def test_a_program_that_goes_silent_is_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[subprocess.Popen[bytes]]
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[subprocess.Popen[bytes]]
 ) -> None:
     """A hang becomes an error, and nothing is left running."""
-    impostor(tmp_path, "exec sleep 600")
+    impostor(tmp_path, script)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(source_nfdump, "SILENCE_S", 0.3)
 
     with pytest.raises(SourceError, match="nfdump has said nothing for"):
         NfdumpSource(nfdump_binary(tmp_path / "a", 3))
     assert [process.poll() for process in started] == [-9]
+
+
+def test_a_program_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken installation is named."""
+    impostor(tmp_path, "")
+    (tmp_path / "nfdump").write_bytes(b"\x7fELF, but no program")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    with pytest.raises(SourceError, match=r"nfdump: cannot be started \(Exec format error\)"):
+        NfdumpSource(nfdump_binary(tmp_path / "a", 3))
 
 
 def test_the_program_ends_when_we_stop(tmp_path: Path, started: list[subprocess.Popen[bytes]]) -> None:
