@@ -1,5 +1,6 @@
 """Captures as flows."""
 
+from io import BytesIO
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from captures import (
     write,
 )
 
+from connectors.capture_meter import Meter, Writer, _measure
 from connectors.source_pcap import PcapSource
 
 pytest.importorskip("_lib_engine", reason="captures need nfstream: pip install 'weir[pcap]'")
@@ -106,6 +108,7 @@ def test_states_of_connections(name: str, tmp_path: Path) -> None:
         (icmp(A, B, 8, b"?"), icmp(B, A, 0, b"!!"), "icmp"),
         (icmp("fd00::1", "fd00::2", 128, b"?"), icmp("fd00::2", "fd00::1", 129, b"!!"), "ipv6-icmp"),
     ],
+    ids=["udp", "icmp", "icmpv6"],
 )
 def test_questions(ask: bytes, answer: bytes, protocol: str, reply: bool, tmp_path: Path) -> None:  # noqa: FBT001
     """A question without an answer is an attempt, and its missing side is null, not zero."""
@@ -145,6 +148,7 @@ def test_an_answer_seen_first_turns_the_flow(name: str, tmp_path: Path) -> None:
         udp(A, B, (6000, 7000)),
         tcp(A, B, (6000, 7000), ACK),
     ],
+    ids=["syn", "servers", "datagram", "middle"],
 )
 def test_other_first_packets_come_from_the_source(packet: bytes, tmp_path: Path) -> None:
     """A SYN from port 80, servers among themselves and unknown ports are no answers."""
@@ -227,19 +231,34 @@ def test_flows_come_in_the_order_of_their_end(tmp_path: Path) -> None:
 
 
 def test_one_wrong_clock_moves_no_other_flow(tmp_path: Path) -> None:
-    """A packet of another year, or captures joined out of order, leave the other times as they are."""
-    late = EPOCH_S + 10 * 31_536_000.0
-    ask = [udp(A, B, (5000 + i, 6000)) for i in range(4)]
+    """A packet of another year, or captures joined out of order, leave other times and flows as they are."""
+    decade_s = 3.15e8
+    a, b, c, d = (udp(A, B, (5000 + i, 6000)) for i in range(4))
+    starts_s = [EPOCH_S, EPOCH_S + decade_s, EPOCH_S + 1.0, EPOCH_S - decade_s, EPOCH_S + 9.0]
     packets = [
-        (EPOCH_S, ask[0]),
-        (late, ask[1]),
-        (EPOCH_S + 1.0, ask[0]),
-        (EPOCH_S - 9e7, ask[2]),
-        (EPOCH_S + 2.0, ask[3]),
+        (start_s + i, frame) for start_s, frame in zip(starts_s, (a, b, a, c, d), strict=True) for i in (0, 1)
     ]
     rows = read(tmp_path, packets)
 
-    assert [row["event_time"].timestamp() for row in rows] == [time_s for time_s, _ in packets]
+    assert [row["event_time"].timestamp() - 1 for row in rows] == starts_s
+    assert {row["src_packets"] for row in rows} == {2}
+
+
+def test_one_wrong_clock_holds_up_no_flows(tmp_path: Path) -> None:
+    """Behind a packet of another year, flows are given out as they end, not kept until that year comes."""
+    asks = frames(*(udp(A, B, (10_000 + i, 7000)) for i in range(1000)), step_s=1)
+    path = write(tmp_path / "a.pcap", [(EPOCH_S + 3.15e8, udp(A, B, (9999, 7000))), *asks])
+    kept: list[int] = []
+
+    class Counting(Writer):
+        def write_row(self, _row: bytes) -> None:
+            kept.append(len(meter._by_end))
+
+    meter = Meter(Counting(BytesIO()), 120_000, 1_800_000, 100_000)
+    _measure(meter, bytes(path))
+
+    assert len(kept) == 1001
+    assert max(kept) <= 121
 
 
 def test_packets_slightly_out_of_order_stay_together(tmp_path: Path) -> None:
@@ -251,12 +270,13 @@ def test_packets_slightly_out_of_order_stay_together(tmp_path: Path) -> None:
 
 
 def test_a_flood_is_bounded(tmp_path: Path) -> None:
-    """No more flows are kept than allowed; none is lost, none comes twice."""
-    rows = read(
-        tmp_path, frames(*(tcp(A, B, (1000 + i, 80), SYN) for i in range(500)), step_s=1e-5), most_open=16
-    )
+    """Of too many flows those silent longest end sooner; none is lost, none comes twice."""
+    ports = [*range(10_000, 10_500), 10_490, 10_000]
+    packets = frames(*(udp(A, B, (port, 7000)) for port in ports), step_s=1e-5)
+    rows = read(tmp_path, packets, most_open=16)
 
-    assert [row["src_port"] for row in rows] == list(range(1000, 1500))
+    assert sorted(row["src_port"] for row in rows) == sorted([*range(10_000, 10_500), 10_000])
+    assert [row["src_packets"] for row in rows if row["src_port"] == 10_490] == [2]
 
 
 def test_tunnels_over_udp_stay_closed(tmp_path: Path) -> None:
@@ -266,13 +286,20 @@ def test_tunnels_over_udp_stay_closed(tmp_path: Path) -> None:
     assert [(row["dst_port"], row["src_bytes"]) for row in rows] == [(2152, 60), (5247, 60), (37_008, 60)]
 
 
-def test_fragments_and_other_frames_are_in_no_flow(tmp_path: Path) -> None:
+@pytest.mark.parametrize("link_type", [1, 0])
+def test_fragments_and_other_frames_are_in_no_flow(link_type: int, tmp_path: Path) -> None:
     """ARP and later fragments are counted as left out, and no flow is made of what looks like ports."""
     first = bytearray(udp(A, B, (5000, 6000), bytes(1000)))
     later = bytearray(first)
     first[20:22], later[20:22] = b"\x20\x00", b"\x00\x7d"
     arp = bytes(12) + b"\x08\x06\x00\x01" + bytes(40)
-    source = PcapSource(write(tmp_path / "a.pcap", frames(bytes(first), bytes(later), arp)))
+    # BSD loopback has four bytes in place of Ethernet's fourteen.
+    contents = [
+        content if link_type else b"\x02\0\0\0" + content[14:]
+        for content in (bytes(first), bytes(later), arp)
+    ]
+    (tmp_path / "a.pcap").write_bytes(pcap(frames(*contents), link_type=link_type))
+    source = PcapSource(tmp_path / "a.pcap")
     rows, rejects = read_all(source)
 
     assert not rejects

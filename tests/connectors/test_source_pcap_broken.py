@@ -2,11 +2,11 @@
 
 import gzip
 import importlib.util
-import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -159,22 +159,27 @@ def test_timeouts_are_part_of_the_source(tmp_path: Path) -> None:
     assert PcapSource(path).source_id != PcapSource(path, idle_s=60.0).source_id
 
 
-DYING = f"""
-import os, sys
+SHORT = f"""
+import os, sys, time
 size = 250 * {capture_meter.ROW.size}
 sys.stdout.buffer.write(b"F" + size.to_bytes(4, "little") + bytes(size))
 sys.stdout.flush()
-os.kill(os.getpid(), 11)
+END
 """
+
+
+def replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> PcapSource:
+    """Return a source whose meter is another program."""
+    (tmp_path / "meter.py").write_text(program)
+    monkeypatch.setattr(capture_meter, "__file__", str(tmp_path / "meter.py"))
+    return PcapSource(write(tmp_path / "a.pcap", flows(3)))
 
 
 def test_a_meter_that_dies_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its flows up to there have come; the error says how it ended and what to do."""
-    killer = tmp_path / "meter.py"
-    killer.write_text(DYING)
-    source = PcapSource(write(tmp_path / "a.pcap", flows(3)))
-    monkeypatch.setattr(capture_meter, "__file__", str(killer))
-    chunks = source.chunks(rows=100)
+    chunks = replaced(tmp_path, monkeypatch, SHORT.replace("END", "os.kill(os.getpid(), 11)")).chunks(
+        rows=100
+    )
 
     assert [next(chunks).next, next(chunks).next] == [100, 200]
     with pytest.raises(SourceError, match="ended with code -11 behind flow 250"):
@@ -199,19 +204,39 @@ def test_a_meter_that_hangs_is_ended_by_the_system(tmp_path: Path) -> None:
     assert ended.returncode == -signal.SIGALRM, ended.stderr
 
 
-def meters() -> set[str]:
-    """Return the meters that run as children of ours."""
-    command = ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())]
-    listed = subprocess.run(command, capture_output=True, check=False)
-    return {line for line in listed.stdout.decode().splitlines() if "capture_meter" in line}
+NOISY = """
+import os
+from connectors import capture_meter
+take = capture_meter.Meter.take
+capture_meter.Meter.take = lambda *them: (os.write(1, b"a warning of the library"), take(*them))[1]
+capture_meter.main()
+"""
 
 
-def test_leaving_early_ends_the_meter(tmp_path: Path) -> None:
-    """A reader that has enough leaves no process behind, even one that waits for it to read on."""
-    many = frames(*(udp(A, B, (i, 7)) for i in range(1, 9000)), step_s=1)
-    chunks = PcapSource(write(tmp_path / "a.pcap", many)).chunks(rows=10)
+def test_what_the_engine_prints_is_not_among_the_flows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries in C write to the standard output when they please."""
+    rows, rejects = read_all(replaced(tmp_path, monkeypatch, NOISY))
+
+    assert (len(rows), rejects) == (3, [])
+
+
+def meters(folder: Path) -> list[Any]:
+    """Return the programs of a folder that run as children of ours."""
+    import psutil  # comes with nfstream
+
+    return [child for child in psutil.Process().children() if str(folder) in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize("end", ["time.sleep(99)", "while True: sys.stdout.buffer.write(b'F' + bytes(4))"])
+def test_leaving_early_ends_the_meter(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that has enough leaves no process behind: none that hangs, none that waits to be read."""
+    chunks = replaced(tmp_path, monkeypatch, SHORT.replace("END", end)).chunks(rows=100)
     next(chunks)
-    assert meters()
+    assert meters(tmp_path)
+    started_s = time.monotonic()
     chunks.close()
 
-    assert not meters()
+    assert not meters(tmp_path)
+    assert time.monotonic() - started_s < 30
