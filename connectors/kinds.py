@@ -110,7 +110,8 @@ def recognise(path: Path | TextFile) -> str:
     file = TextFile(path) if isinstance(path, Path) else path
     head = file.head()
     if head.startswith(b"PAR1"):
-        names = table_file.parquet_names(file.path)
+        with table_file.open_parquet(file.path) as parquet:
+            names = parquet.schema_arrow.names
         found = next(iter(_of_table(names)), None)
         described = f"a Parquet file with the columns {', '.join(names[:6])} ..."
     else:

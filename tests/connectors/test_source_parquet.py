@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from connectors.base import Reject, Source
 from connectors.errors import SourceError
+from connectors.kinds import recognise
 from connectors.layouts import CIC_FLOWS, UNSW_RAW
 from connectors.records import CONN, RECORD_TYPES, TIME
 from connectors.source_argus import ArgusSource
@@ -52,6 +53,7 @@ def test_what_weir_writes_reads_back_identical(tmp_path: Path) -> None:
 
     assert back.equals(written)
     assert again.n_records == written.num_rows
+    assert recognise(tmp_path / "a.parquet") == "conn-parquet"
 
 
 @pytest.mark.parametrize(
