@@ -67,7 +67,10 @@ def _conn(fields: Fields, layout: Layout) -> Mapping[str, pa.Array]:
 
 def _identity(fields: Fields, layout: Layout) -> dict[str, pa.Array]:
     if layout is CIC_PLAIN:
-        return {"event_time": synthetic_times(fields, START_US), "dst_port": fields.port("destinationport")}
+        port = fields.port("destinationport")
+        # 0 stands for protocols without ports, which such a file does not name.
+        port = pc.if_else(pc.equal(port, 0), None, port)
+        return {"event_time": synthetic_times(fields, START_US), "dst_port": port}
     protocol = _protocols(fields)
     has_ports = pc.is_in(protocol, pa.array(PORT_PROTOCOLS))
     identity = {"protocol": protocol, "dst_port": fields.port("destinationport", has_ports)}

@@ -120,6 +120,7 @@ def test_other_protocols_have_no_ports(tmp_path: Path) -> None:
     row = flow(tmp_path / "a", Protocol="0", Src_Port="0", Dst_Port="0")
 
     assert [row["protocol"], row["src_port"], row["dst_port"]] == [None] * 3
+    assert flow(tmp_path / "b", IDENTITY, Dst_Port="0")["dst_port"] is None
 
 
 STATES = [
