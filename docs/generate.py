@@ -23,6 +23,7 @@ from pipeline.settings_layers import DELIMITER, ENV_PREFIX, shown
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
 SCHEMA = ROOT / "pipeline" / "alert.schema.json"
+DRIFT_SCHEMA = ROOT / "pipeline" / "drift.schema.json"
 HEADER = "<!-- Written by `make docs` from the code; change that instead. -->\n"
 
 
@@ -267,7 +268,14 @@ def alerts_page() -> str:
         f"# Fields of an alert\n\n{schema['description']}\n\nThe schema itself is "
         "[`pipeline/alert.schema.json`](../../pipeline/alert.schema.json), with examples.\n\n"
     )
-    return text + table(("field", "always", "type", "meaning"), _fields(schema, schema["$defs"], ""))
+    head = ("field", "always", "type", "meaning")
+    text += table(head, _fields(schema, schema["$defs"], ""))
+    drift = json.loads(DRIFT_SCHEMA.read_text(encoding="utf-8"))
+    text += (
+        f"\n## Fields of a drift alert\n\n{drift['description']}\n\nThe schema itself is "
+        "[`pipeline/drift.schema.json`](../../pipeline/drift.schema.json).\n\n"
+    )
+    return text + table(head, _fields(drift, drift["$defs"], ""))
 
 
 def _fields(node: Mapping[str, Any], defs: Mapping[str, Any], path: str) -> Iterator[tuple[str, ...]]:
@@ -307,7 +315,8 @@ def metrics_page() -> str:
 
 def _metrics() -> Iterator[tuple[str, ...]]:
     metrics = Metrics()
-    known = {getattr(value, "_name", ""): value for value in vars(metrics).values()}
+    held = [*vars(metrics).values(), *vars(metrics.watch).values()]
+    known = {getattr(value, "_name", ""): value for value in held}
     for family in metrics.registry.collect():
         if family.name.startswith("weir_"):
             labels = getattr(known.get(family.name), "_labelnames", ())
