@@ -184,6 +184,7 @@ def _times(end: pa.Array, start: pa.Array, duration: pa.Array) -> tuple[pa.Array
     """
     duration = pc.coalesce(duration, pc.divide(pc.subtract(end, start).cast(pa.float64()), float(_SECOND_US)))
     seconds = np.nan_to_num(np.asarray(pc.fill_null(duration, 0.0), dtype=np.float64), nan=0.0)
-    took = np.rint(np.clip(seconds * _SECOND_US, -LATEST_US, LATEST_US)).astype(np.int64)
+    most = LATEST_US / _SECOND_US
+    took = np.rint(np.clip(seconds, -most, most) * _SECOND_US).astype(np.int64)
     took_us = pc.if_else(duration.is_valid(), pa.array(took), None)
     return pc.coalesce(end, pc.add(start, took_us)), duration

@@ -20,7 +20,9 @@ Scale = tuple[int, int]
 
 ONE: Scale = (1, 1)
 
-_PLAIN = (pa.int64(), pa.float64(), pa.string(), pa.null())
+Floats = npt.NDArray[np.float64]
+
+_TOGETHER = ({int, float}, {str})  # not bool, which Arrow would take for a number among numbers
 _WHOLE = r"^[+-]?0*([1-8]?\d{1,18})$"  # what surely fits 64 bits
 _NO_ZONE = r"[Tt ]\d\d:\d\d(:\d\d([.,]\d+)?)?$"
 _MOST = float(1 << 62)
@@ -49,8 +51,9 @@ class Values:
         if array is None or array.type == pa.float64():
             array = pa.array([_word(value) for value in values], pa.string())
         array = array.cast(pa.string())
-        self._note(path, array.is_valid(), "a text")
-        return pc.if_else(pc.equal(array, ""), None, array)
+        texts = pc.if_else(pc.equal(array, ""), None, array)
+        self._note(path, texts.is_valid(), "a text")
+        return texts
 
     def count(self, path: Path_, scale: Scale = ONE) -> pa.Array:
         """Return whole numbers as int64; a part of a byte is left out."""
@@ -99,7 +102,7 @@ class Values:
     def epoch(self, path: Path_, scale: Scale) -> pa.Array:
         """Return times as microseconds since 1970, int64; absurd ones as others that the check refuses."""
         whole, fraction = self._numbers(path)
-        numbers = np.nan_to_num(_filled(fraction), nan=np.inf) * scale[0] / scale[1]
+        numbers = _scaled(np.nan_to_num(_filled(fraction), nan=np.inf), scale)
         parts = pa.array(np.rint(np.clip(numbers, -1.0, float(LATEST_US))).astype(np.int64))
         times = pc.coalesce(_clipped(whole, scale), pc.if_else(fraction.is_valid(), parts, None))
         self._note(path, times.is_valid(), "a time as a number")
@@ -140,12 +143,14 @@ class Values:
 
 
 def _plain(values: Sequence[object]) -> pa.Array | None:
-    """Return the values as Arrow takes them, or nothing where they are of several kinds, or of none."""
-    try:
-        array = pa.array(values)
-    except (pa.ArrowException, OverflowError, TypeError):
+    """Return the values as Arrow takes them; nothing where they are of several kinds, or of none."""
+    kinds = set(map(type, values)) - {type(None)}
+    if not any(kinds <= together for together in _TOGETHER):
         return None
-    return array if array.type in _PLAIN else None
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return None
 
 
 def _word(value: object) -> str | None:
@@ -184,8 +189,13 @@ def _split(numbers: pa.Array) -> tuple[pa.Array, pa.Array]:
     return whole, pc.if_else(pa.array(is_whole), None, numbers)
 
 
-def _filled(numbers: pa.Array) -> npt.NDArray[np.float64]:
+def _filled(numbers: pa.Array) -> Floats:
     return np.asarray(pc.fill_null(numbers, 0.0), dtype=np.float64)
+
+
+def _scaled(values: Floats, scale: Scale) -> Floats:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
+        return values * scale[0] / scale[1]
 
 
 def _each(texts: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -213,7 +223,7 @@ def _whole_scaled(whole: pa.Array, scale: Scale) -> pa.Array:
 
 
 def _rounded(fraction: pa.Array, scale: Scale) -> pa.Array:
-    values = _filled(fraction) * scale[0] / scale[1]
+    values = _scaled(_filled(fraction), scale)
     fits = (np.abs(values) < _MOST) & np.asarray(fraction.is_valid(), dtype=np.bool_)
     values = np.where(fits, values, 0)
     nearest = np.where(values < 0, np.floor(values), np.rint(values))  # no negative number becomes 0

@@ -219,14 +219,18 @@ class KafkaReader:
                 if messages:
                     asked = now
                 elif now - asked > ALIVE_S:
-                    self._ask(topic)
+                    self._ask()
                     asked = time.monotonic()
             yield messages
 
-    def _ask(self, topic: str) -> None:
-        """Fail if the broker does not answer; polling alone would wait for it in silence."""
+    def _ask(self) -> None:
+        """Fail if the broker does not answer, or has lost the log; polling alone would wait in silence."""
         timeout_ms = round(self._settings.connect_timeout_s * 1000)
-        self._consumer.beginning_offsets([TopicPartition(topic, 0)], timeout_ms=timeout_ms)
+        ends = self._consumer.end_offsets(list(self._consumer.assignment()), timeout_ms=timeout_ms)
+        for tp, end in ends.items():
+            # Not any end before us: Tansu lists the first offset of the last batch plus one.
+            if end == 0 and (position := self._position(tp)) > 0:
+                raise _made_anew(tp, position)
 
     def _starts(self, topic: str, start: Start) -> dict[TopicPartition, int]:
         spans = self.offsets(topic)
@@ -298,12 +302,16 @@ class KafkaReader:
         for tp in tps:
             position = self._position(tp)
             if position > begins[tp]:
-                raise BrokerError(
-                    f"offset {position} lies beyond the end of {tp.topic}/{tp.partition}; "
-                    "the topic was made anew: begin again"
-                )
+                raise _made_anew(tp, position)
             self.lost.append(Lost(tp.topic, tp.partition, position, begins[tp]))
             self._consumer.seek(tp, begins[tp])
+
+
+def _made_anew(tp: TopicPartition, position: int) -> BrokerError:
+    return BrokerError(
+        f"offset {position} lies beyond the end of {tp.topic}/{tp.partition}; "
+        "the topic was made anew: begin again"
+    )
 
 
 def _message(record: Any) -> Message:

@@ -23,7 +23,8 @@ QUIET_S = 1.0
 """A file that was replaced is over when nothing more came for so long: its writer may lag behind."""
 _PEEKED = 256  # bytes that tell whether a file still begins as it did
 _GZIP = b"\x1f\x8b"
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 16
+_BATCH_BYTES = 1 << 20  # small batches cost more time, and large ones memory
 
 
 @contextmanager
@@ -183,25 +184,31 @@ class LineReader:
     def __init__(self, stream: BinaryIO, file: TextFile) -> None:
         self._stream = stream
         self._file = file
-        self._partial = stream.read(len(BOM)).removeprefix(BOM)
+        self._begun = stream.read(len(BOM)).removeprefix(BOM)
+        self._partial = b""
 
-    def batches(self) -> Iterator[list[bytes]]:
-        """Yield all lines in batches; an empty one now and then while nothing comes."""
+    def batches(self, rows: int) -> Iterator[list[bytes]]:
+        """Yield all lines, at most `rows` at a time; none of them now and then while nothing comes."""
+        lines: list[bytes] = []
+        size = 0
         while True:
             data = self._stream.read(_READ_BYTES)
             if self._file.cut():  # asked behind the reading: this may be of the content that took its place
-                return
-            if lines := self._lines(data):
-                yield lines
-            elif data:
-                continue
-            elif self._file.more():
-                yield []
-                time.sleep(IDLE_S)
-            else:
                 break
-        if self._partial:
-            yield [self._partial.removesuffix(b"\r")]
+            lines += self._lines(data)
+            size += len(data)
+            while len(lines) >= rows or (lines and (not data or size >= _BATCH_BYTES)):
+                yield lines[:rows]
+                lines, size = lines[rows:], 0
+            if data:
+                continue
+            if not self._file.more():
+                lines = [self._partial.removesuffix(b"\r")] if self._partial else []
+                break
+            yield []
+            time.sleep(IDLE_S)
+        if lines:
+            yield lines
 
     def _lines(self, data: bytes) -> list[bytes]:
         first, *others = data.split(b"\n")

@@ -53,7 +53,9 @@ class Place(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, given: Any) -> Any:
-        """Take `path, unit` on one line as well."""
+        """Take `path, unit` on one line as well, and the keys of a path."""
+        if isinstance(given, list):
+            return {"path": given}
         if not isinstance(given, str):
             return given
         path, _, unit = given.partition(",")
@@ -280,11 +282,7 @@ def _misused(name: str, place: Place) -> Iterator[str]:
 
 
 def _no_unit(units: tuple[str, ...]) -> str:
-    return (
-        f"is no unit of this column; say one of {', '.join(units)}"
-        if units
-        else "is given, but there is none"
-    )
+    return f"is no unit of this column; say one of {', '.join(units)}" if units else "is given, expected none"
 
 
 def _wrong_default(name: str, place: Place) -> str:

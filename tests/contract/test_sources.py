@@ -14,10 +14,12 @@ from captures import make_source as capture
 from flow_files import MAKERS as FLOW_FILES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from json_lines import write_flows
 from netflow_datagrams import write_datagrams
 
 from connectors.base import Chunk, Reject, Source
 from connectors.layouts import KDD99, NSL_KDD, UNSW_PARTITION, UNSW_RAW, Layout
+from connectors.source_json import JsonSource
 from connectors.source_netflow import DatagramFiles
 from connectors.sources import Generated, open_source
 
@@ -122,6 +124,8 @@ SOURCES: dict[str, Make] = {
     ),
     **FLOW_FILES,
     "netflow datagrams": lambda folder, n: DatagramFiles(write_datagrams(folder, n)),
+    "json lines": lambda folder, n: JsonSource(write_flows(folder / "a.json", n)),
+    "json lines gzip": lambda folder, n: JsonSource(write_flows(folder / "a.gz", n)),
     "pcap": lambda folder, n: capture("a.pcap", folder, n),
     "pcap gzip": lambda folder, n: capture("a.pcap.gz", folder, n),
     "pcapng": lambda folder, n: capture("a.pcapng", folder, n),
