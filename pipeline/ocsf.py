@@ -65,7 +65,7 @@ class _Rule(msgspec.Struct):
 
 class _Model(msgspec.Struct):
     name: str
-    version: str = ""
+    version: str
     shadow: bool = False
 
 
@@ -102,8 +102,8 @@ class _Evidence(msgspec.Struct):
     flow_id: str | None = None
     entity: str | None = None
     about: str = "flow"
-    models: tuple[_Model, ...] = ()
-    features: tuple[dict[str, Any], ...] = ()  # those of drift are of another form
+    models: tuple[dict[str, Any], ...] = ()  # _Model; likewise
+    features: tuple[dict[str, Any], ...] = ()  # _Feature; those of drift are of another form
     noise_directions: tuple[_Direction, ...] = ()
     group: _Group | None = None
 
@@ -244,8 +244,9 @@ def _analytic(alert: _Alert) -> dict[str, Any]:
 def _others(alert: _Alert) -> Iterator[dict[str, Any]]:
     """Yield the models of the panel that decided, too; shadows never do."""
     decider = (alert.rule.name, alert.rule.version)
-    for model in alert.weir.models:
-        if alert.rule.version and not model.shadow and (model.name, model.version) != decider:
+    models = alert.weir.models if alert.rule.version else ()
+    for model in (msgspec.convert(model, _Model) for model in models):
+        if not model.shadow and (model.name, model.version) != decider:
             type_id, kind = LEARNING
             yield {"type_id": type_id, "type": kind, "name": model.name, "version": model.version}
 

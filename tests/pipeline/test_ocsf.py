@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.alert import make_alert
+from pipeline.drift import Drift, Moved, Shifted, drift_alert
 from pipeline.grouping import Grouper
 from pipeline.messages import DetectionsHeaders
 from pipeline.ocsf import OcsfError, detection_finding
@@ -106,6 +107,30 @@ def test_what_a_suppression_kept_back_is_a_suppressed_finding(flagged: Flagged, 
     assert finding["is_alert"] is False
     assert finding["status"] == "Suppressed"
     assert finding["severity"] == "Informational"
+
+
+def test_drift_is_a_finding_but_no_alert(panel: dict[str, Any]) -> None:
+    """What is told of a whole lane is statistics, without flow, entity or model."""
+    moved = Moved(
+        name="failed", kind="binary", unit="", statistic=0.3, limit=0.25, observed=0.1, expected=0.0
+    )
+    drift = Drift(
+        begin_us=0,
+        end_us=3_600_000_000,
+        since_us=0,
+        rows=9,
+        flagged_share=0.5,
+        monitors=("psi",),
+        features=(moved,),
+        models=(Shifted(model="conn-beaa", statistic=0.2, limit=0.1),),
+    )
+
+    finding = detection_finding(json.loads(drift_alert(drift, panel, 0).body), "0.1.0")
+
+    SCHEMA.validate(finding)
+    assert finding["is_alert"] is False
+    assert finding["finding_info"]["analytic"]["type"] == "Statistical"
+    assert finding["end_time"] == 3_600_000
 
 
 def test_no_score_of_confidence_is_made_up(flagged: Flagged, headers: Headers) -> None:
