@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import zeek_log
 from accounts import published_flows
 from cases import MakeStream
 from stream import ROOT, STAGES, Stream, WorkerProcess, killed, stopped
+from zeek_log import header, zeek_columns
 
 from connectors.kinds import open_file
 from connectors.sources import open_source
@@ -33,14 +33,14 @@ ROTATED_AT = (400, 800)  # lines
 def log_lines(data_dir: Path) -> list[str]:
     """Return the first flows of UNSW-NB15 as lines of a conn.log."""
     rows = next(iter(open_source("unsw-conn", data_dir).chunks())).rows.slice(0, N)
-    return list(zeek_log.lines(rows))
+    return list(zeek_columns([rows]))
 
 
 def files(log_lines: list[str]) -> list[str]:
     """Return the contents of the three files that the log is rotated through."""
     borders = [0, *ROTATED_AT, N]
     return [
-        zeek_log.header(f"2026-01-05-0{i}-00-00") + "".join(log_lines[begin:end])
+        header(f"2026-01-05-0{i}-00-00") + "".join(log_lines[begin:end])
         for i, (begin, end) in enumerate(pairwise(borders))
     ]
 
