@@ -192,7 +192,8 @@ class LineReader:
         lines: list[bytes] = []
         size = 0
         while True:
-            data = self._stream.read(_READ_BYTES)
+            data = self._begun + self._stream.read(_READ_BYTES)
+            self._begun = b""
             if self._file.cut():  # asked behind the reading: this may be of the content that took its place
                 break
             lines += self._lines(data)
