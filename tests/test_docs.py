@@ -14,6 +14,7 @@ from command_lines import ROOT, documents, parse, shell_lines, words
 
 from connectors.sources import open_source
 from pipeline.settings import lint
+from pipeline.suppressions import load_suppressions
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -113,9 +114,21 @@ def test_settings_in_the_documents_are_good() -> None:
     given = [
         {"panel": yaml.safe_load(text)} if text.startswith("# panel.yaml") else yaml.safe_load(text)
         for text in found
+        if not text.startswith("# known.yaml")
     ]
-    assert found
-    assert [lint(settings) for settings in given] == [[]] * len(found)
+    assert given
+    assert [lint(settings) for settings in given] == [[]] * len(given)
+
+
+def test_suppressions_in_the_documents_are_good(tmp_path: Path) -> None:
+    """They are a file of their own."""
+    found = [text for path in documents() for text in YAML.findall(path.read_text(encoding="utf-8"))]
+    given = [text for text in found if text.startswith("# known.yaml")]
+    assert given
+    for text in given:
+        path = tmp_path / "known.yaml"
+        path.write_text(text, encoding="utf-8")
+        assert load_suppressions(path).entries
 
 
 def test_the_broken_file_is_broken_as_told() -> None:
