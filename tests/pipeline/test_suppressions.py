@@ -36,6 +36,7 @@ from pipeline.suppressions import (
     load_suppressions,
     suppressed_by,
 )
+from pipeline.told import Told
 
 Flagged = Callable[..., pa.RecordBatch]
 Headers = Callable[..., DetectionsHeaders]
@@ -235,6 +236,26 @@ def test_every_flagged_flow_is_published_counted_or_reported(
     assert not any(
         body.get("source", {}).get("ip") == "10.0.0.5" for body in bodies if body["event"]["kind"] == "alert"
     )
+
+
+@settings(max_examples=60, deadline=None)
+@given(log=LOG, first=st.integers(1, 3))
+def test_what_is_published_is_what_was_explained(
+    flagged: Flagged, headers: Headers, log: list[tuple[float, bool, bool]], first: int
+) -> None:
+    """However the log is cut: the judge counts the rows of a group as the alerts stage does."""
+    now, grouper, told = 0.0, Grouper(0, first=first), Told(first=first, width_us=60_000_000)
+    pending: list[dict[str, Any]] = []
+    for index, (step, port, cut) in enumerate([*log, (0.0, False, True)]):
+        now += step
+        pending.append({"at": now, "flow_id": f"F{index}", "dst_port": 22 if port else 80})
+        if cut:
+            rows, said = marked(flagged(*pending), entry(port=22)), headers(now)
+            explained, told = told.behind(rows, 0)
+            told = told.closed(said.clock_end_us, flush=False)
+            published = {one.row for one in grouper.feed(rows, said) if not one.is_summary}
+            assert published == set(explained.tolist())
+            pending.clear()
 
 
 def test_reasons_go_to_the_rows_that_are_published(tmp_path: Path) -> None:
