@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import compress, pairwise
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -192,20 +192,17 @@ def _blocks(reader: LineReader, form: LineFormat, rows: int) -> Iterator[tuple[i
     A block ends before a header, so that all its lines have the same one.
     """
     first = 0
-    for batch in reader.batches():
+    for batch in reader.batches(rows):
         if not batch:
             yield first, batch
         is_header = [line.startswith(form.headers) for line in batch]
         borders = [i for i, (before, here) in enumerate(pairwise([False, *is_header])) if here and not before]
         for begin, end in pairwise([0, *borders, len(batch)]):
-            block = [
-                b"" if header else line
-                for line, header in zip(batch[begin:end], is_header[begin:end], strict=True)
-            ]
             for line in compress(batch[begin:end], is_header[begin:end]):
                 form.take_header(line)
-            for at in range(0, len(block), rows):
-                yield first + begin + at, block[at : at + rows]
+            if end > begin:
+                texts = zip(batch[begin:end], is_header[begin:end], strict=True)
+                yield first + begin, [b"" if header else line for line, header in texts]
         first += len(batch)
 
 
@@ -251,6 +248,10 @@ def decoded(
     decode: Callable[[bytes], T], lines: Sequence[bytes]
 ) -> tuple[list[T], list[int], dict[int, Fault]]:
     """Return the objects of JSON lines, the index of each, and what is wrong with the other lines."""
+    try:
+        return list(map(decode, lines)), list(range(len(lines))), {}
+    except (msgspec.DecodeError, RecursionError):
+        pass
     found: list[T] = []
     rows: list[int] = []
     faults: dict[int, Fault] = {}
@@ -264,6 +265,13 @@ def decoded(
         else:
             rows.append(i)
     return found, rows, faults
+
+
+def columns_of(kind: type[msgspec.Struct], structs: Sequence[msgspec.Struct]) -> dict[str, Sequence[Any]]:
+    """Return the values of structs by field, under the names that these have in JSON."""
+    names = [field.encode_name for field in msgspec.structs.fields(kind)]
+    values = zip(*map(msgspec.structs.astuple, structs), strict=True) if structs else [()] * len(names)
+    return dict(zip(names, values, strict=True))
 
 
 def ended_at(start_s: pa.Array, duration_s: pa.Array) -> pa.Array:

@@ -6,9 +6,8 @@ once more, one way at a time.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 
 from connectors.lines import TextFile
 from connectors.records import TIME
-from connectors.source_lines import Count, LineSource, Parsed, decoded
+from connectors.source_lines import Count, LineSource, Parsed, columns_of, decoded
 from connectors.source_unsw import PORT_PROTOCOLS
 from connectors.table_fields import Fields
 
@@ -45,12 +44,9 @@ def recognises(head: bytes) -> bool:
     return first.startswith(b"{") and b'"event_type"' in first and b'"timestamp"' in first
 
 
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-
-
 class _Flow(msgspec.Struct, gc=False):
-    start: Moment
-    end: Moment | None = None
+    start: str
+    end: str | None = None
     pkts_toserver: Count = 0
     pkts_toclient: Count = 0
     bytes_toserver: Count = 0
@@ -60,14 +56,15 @@ class _Flow(msgspec.Struct, gc=False):
 class _Tcp(msgspec.Struct, gc=False):
     """Flags are sums over all packets of a direction, in hex."""
 
-    tcp_flags_ts: str = ""
-    tcp_flags_tc: str = ""
+    tcp_flags_ts: str | None = None
+    tcp_flags_tc: str | None = None
 
 
 class _Event(msgspec.Struct, gc=False):
     """A flow event."""
 
-    timestamp: Moment
+    event_type: Literal["flow"]
+    timestamp: str
     flow_id: Count
     src_ip: str
     dest_ip: str
@@ -76,7 +73,7 @@ class _Event(msgspec.Struct, gc=False):
     src_port: Count | None = None
     dest_port: Count | None = None
     icmp_type: Count | None = None
-    app_proto: str = ""
+    app_proto: str | None = None
     tcp: _Tcp | None = None
 
 
@@ -84,6 +81,9 @@ class _Any(msgspec.Struct, gc=False):
     """An event of any type."""
 
     event_type: str
+
+
+_MARK = b'"event_type":"flow"'  # as Suricata writes it: such a line need not be asked for its type first
 
 
 class _Eve:
@@ -99,22 +99,28 @@ class _Eve:
     headers: tuple[bytes, ...] = (b"#",)
 
     def __init__(self) -> None:
+        # Not strict: on their way through other tools numbers become text.
         self._type_of = msgspec.json.Decoder(_Any).decode
-        self._decode = msgspec.json.Decoder(_Event).decode
+        self._decode = msgspec.json.Decoder(_Event, strict=False).decode
 
     def take_header(self, line: bytes) -> None:
         """Pass over a line that some tools write above the events."""
 
     def parse(self, lines: Sequence[bytes]) -> Parsed:
         """Decode the flow events among the lines, each alone."""
-        found, at, faults = decoded(self._type_of, lines)
-        flows = [i for event, i in zip(found, at, strict=True) if event.event_type == "flow"]
+        others = [i for i, line in enumerate(lines) if _MARK not in line]
+        found, at, faults = decoded(self._type_of, [lines[i] for i in others])
+        unlike = {others[i] for event, i in zip(found, at, strict=True) if event.event_type != "flow"}
+        faults = {others[i]: fault for i, fault in faults.items()}
+        flows = [i for i in range(len(lines)) if i not in unlike and i not in faults]
         events, rows, broken = decoded(self._decode, [lines[i] for i in flows])
-        return Parsed(
-            rows=[flows[row] for row in rows],
-            columns=_columns(events),
-            faults=faults | {flows[row]: fault for row, fault in broken.items()},
-        )
+        faults |= {flows[row]: fault for row, fault in broken.items() if self._is_flow(lines[flows[row]])}
+        return Parsed(rows=[flows[row] for row in rows], columns=_columns(events), faults=faults)
+
+    def _is_flow(self, line: bytes) -> bool:
+        """Say of a line that cannot be read as a flow event whether it should be one."""
+        found, _, _ = decoded(self._type_of, [line])
+        return not found or found[0].event_type == "flow"
 
     def convert(self, fields: Fields) -> Mapping[str, pa.Array]:
         """Return the columns of conn@1."""
@@ -122,44 +128,23 @@ class _Eve:
 
 
 def _columns(events: Sequence[_Event]) -> dict[str, pa.Array]:
-    flows, none = [event.flow for event in events], _Tcp()
-    tcp = [event.tcp or none for event in events]
-    columns = {
-        name: pa.array([getattr(event, name) for event in events])
-        for name in (
-            "flow_id",
-            "src_ip",
-            "dest_ip",
-            "src_port",
-            "dest_port",
-            "icmp_type",
-            "proto",
-            "app_proto",
-        )
-    }
-    columns |= {name: pa.array([getattr(flow, name) for flow in flows], pa.int64()) for name in _COUNTS}
-    columns |= {name: pa.array([getattr(flags, name) for flags in tcp], pa.string()) for name in _FLAGS}
-    # An event without an end is of a flow that goes on: it was seen until the event was written.
-    ends = [event.flow.end or event.timestamp for event in events]
-    return columns | {
-        "start": pa.array([flow.start for flow in flows], TIME).cast(pa.int64()),
-        "end": pa.array(ends, TIME).cast(pa.int64()),
-    }
-
-
-_COUNTS = ("pkts_toserver", "pkts_toclient", "bytes_toserver", "bytes_toclient")
-_FLAGS = ("tcp_flags_ts", "tcp_flags_tc")
+    flows, tcp, none = [event.flow for event in events], [event.tcp for event in events], _Tcp()
+    values = columns_of(_Event, events) | columns_of(_Flow, flows)
+    values |= columns_of(_Tcp, [flags or none for flags in tcp])
+    return {name: pa.array(cells) for name, cells in values.items() if name not in ("flow", "tcp")}
 
 
 def _conn(fields: Fields) -> Mapping[str, pa.Array]:
     protocol = pc.utf8_lower(fields.text("proto"))
-    start_us, end_us = fields.count("start"), fields.count("end")
+    # An event without an end is of a flow that goes on: it was seen until the event was written.
+    ends = pc.coalesce(_times(fields, "end"), _times(fields, "timestamp"))
+    start_us, end_us = (times.cast(pa.int64()) for times in (_times(fields, "start"), ends))
     dst_packets = fields.count("pkts_toclient")
     answered = pc.greater(dst_packets, 0)
     has_ports = pc.is_in(protocol, pa.array(PORT_PROTOCOLS))
     return {
         "flow_id": pc.binary_join_element_wise(fields.text("flow_id"), start_us.cast(pa.string()), "-"),
-        "event_time": end_us.cast(TIME),
+        "event_time": ends,
         "src_ip": fields.address("src_ip"),
         "dst_ip": fields.address("dest_ip"),
         "src_port": pc.if_else(has_ports, fields.port("src_port"), None),
@@ -174,6 +159,15 @@ def _conn(fields: Fields) -> Mapping[str, pa.Array]:
         "service": _services(fields),
         "state": _states(fields, protocol, answered),
     }
+
+
+def _times(fields: Fields, name: str) -> pa.Array:
+    """Return a column of times, as Suricata writes them or in another way."""
+    text = fields.text(name)
+    try:
+        return pc.if_else(pc.equal(text, ""), None, text).cast(TIME)
+    except pa.ArrowInvalid:
+        return fields.time(name)
 
 
 def _services(fields: Fields) -> pa.Array:

@@ -15,7 +15,17 @@ import pyarrow.compute as pc
 
 from connectors.errors import NotYetError, SourceError
 from connectors.lines import TextFile
-from connectors.source_lines import Count, Fault, LineFormat, LineSource, Parsed, begins, decoded, ended_at
+from connectors.source_lines import (
+    Count,
+    Fault,
+    LineFormat,
+    LineSource,
+    Parsed,
+    begins,
+    columns_of,
+    decoded,
+    ended_at,
+)
 from connectors.source_unsw import PORT_PROTOCOLS
 from connectors.table_fields import Fields
 from connectors.table_file import split_cells
@@ -176,7 +186,7 @@ def _separator(text: str) -> bytes:
 
 
 class _Conn(msgspec.Struct, gc=False):
-    """A record in JSON; fields without a value are absent."""
+    """A record in JSON; fields without a value are absent, or null."""
 
     ts: float | str
     uid: str
@@ -187,7 +197,7 @@ class _Conn(msgspec.Struct, gc=False):
     orig_p: Count = msgspec.field(name="id.orig_p")
     resp_h: str = msgspec.field(name="id.resp_h")
     resp_p: Count = msgspec.field(name="id.resp_p")
-    service: str = ""
+    service: str | None = None
     duration: float | None = None
     orig_bytes: Count | None = None
     resp_bytes: Count | None = None
@@ -195,7 +205,7 @@ class _Conn(msgspec.Struct, gc=False):
     orig_ip_bytes: Count | None = None
     resp_pkts: Count | None = None
     resp_ip_bytes: Count | None = None
-    label: str = ""
+    label: str | None = None
 
 
 class _Json:
@@ -207,7 +217,8 @@ class _Json:
     headers: tuple[bytes, ...] = (b"#",)  # some tools leave the header of the table above the objects
 
     def __init__(self) -> None:
-        self._decode = msgspec.json.Decoder(_Conn).decode
+        # Not strict: on their way through other tools numbers become text.
+        self._decode = msgspec.json.Decoder(_Conn, strict=False).decode
 
     def take_header(self, line: bytes) -> None:
         """Take in a line that says nothing of the objects below it."""
@@ -215,16 +226,14 @@ class _Json:
     def parse(self, lines: Sequence[bytes]) -> Parsed:
         """Decode lines, each alone."""
         found, rows, faults = decoded(self._decode, lines)
-        columns = {name: pa.array([getattr(conn, key) for conn in found]) for key, name in _KEYS.items()}
-        columns["ts"] = pa.array([_seconds(conn.ts) for conn in found], pa.float64())
+        values = columns_of(_Conn, found)
+        columns = {name: pa.array(cells) for name, cells in values.items() if name != "ts"}
+        columns["ts"] = pa.array([_seconds(ts) for ts in values["ts"]], pa.float64())
         return Parsed(rows=rows, columns=columns, faults=faults)
 
     def convert(self, fields: Fields) -> Mapping[str, pa.Array]:
         """Return the columns of conn@1."""
         return _conn(fields)
-
-
-_KEYS = {f.name: f.encode_name for f in msgspec.structs.fields(_Conn) if f.name != "ts"}
 
 
 def _seconds(ts: float | str) -> float | None:
@@ -238,7 +247,7 @@ def _seconds(ts: float | str) -> float | None:
 
 
 def _conn(fields: Fields) -> Mapping[str, pa.Array]:
-    protocol = pc.utf8_lower(fields.text("proto"))
+    protocol = _protocols(fields)
     src_packets, dst_packets = fields.count("orig_pkts"), fields.count("resp_pkts")
     dst_bytes = _payload(fields, "resp_bytes", "resp_ip_bytes")
     answered = pc.greater(pc.coalesce(dst_packets, dst_bytes), 0)
@@ -264,6 +273,13 @@ def _conn(fields: Fields) -> Mapping[str, pa.Array]:
     }
 
 
+def _protocols(fields: Fields) -> pa.Array:
+    """Return the protocols; Zeek has one name for both kinds of ICMP."""
+    protocol = pc.utf8_lower(fields.text("proto"))
+    is_v6 = pc.and_(pc.equal(protocol, "icmp"), pc.match_substring(fields.text("id.orig_h"), ":"))
+    return pc.if_else(is_v6, "ipv6-icmp", protocol)
+
+
 def _payload(fields: Fields, name: str, ip_name: str) -> pa.Array:
     """Return payload bytes, at most the IP bytes: Zeek takes them from TCP sequence numbers, which may lie.
 
@@ -277,7 +293,7 @@ def _states(fields: Fields, protocol: pa.Array, answered: pa.Array) -> pa.Array:
     """Map Zeek's states; of ICMP, where it knows none, an echo request without an answer is an attempt."""
     word = pc.utf8_upper(fields.text("conn_state")).dictionary_encode()
     names = pa.array([_STATES.get(name, "other") for name in word.dictionary.to_pylist()], pa.string())
-    is_icmp = pc.equal(protocol, "icmp")
+    is_icmp = pc.is_in(protocol, pa.array(["icmp", "ipv6-icmp"]))
     asks = pc.is_in(fields.text("id.orig_p"), pa.array(_ECHO_REQUESTS))
     icmp = pc.if_else(pc.fill_null(answered, False), "established", pc.if_else(asks, "attempted", "other"))
     return pc.if_else(is_icmp, icmp, names.take(word.indices))

@@ -1,6 +1,7 @@
 """The cells of a block, read as numbers, texts, ports and addresses; cells that cannot be read are faults."""
 
 import ipaddress
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ _ZONE = r"(Z|[+-]\d\d:?\d\d)$"
 _SECONDS = r"^\d{1,10}(\.\d+)?$"
 
 
+@lru_cache(1 << 16)
 def packed_address(text: str) -> bytes | None:
     """Return 16 bytes of an IPv4 or IPv6 address, or None if it is none.
 

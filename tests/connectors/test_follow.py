@@ -386,7 +386,7 @@ def test_a_file_that_is_being_packed_is_waited_for(log: Log, monkeypatch: pytest
     target.write_bytes(whole[:-20])
     reader.restart()
     monkeypatch.setattr(lines, "QUIET_S", 0.5)
-    assert not any([reader.step() for _ in range(5)])
+    assert not any(reader.step() for _ in range(5))
     target.write_bytes(whole)
     reader.read_to(43)
 
@@ -498,4 +498,4 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestAnyHistory = AnyHistory.TestCase
-TestAnyHistory.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+TestAnyHistory.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)
