@@ -26,7 +26,7 @@ from pipeline.judge import Judge, Verdict, _clock
 from pipeline.metrics import Metrics
 from pipeline.panel import Panel
 from pipeline.reference import LEAST_ROWS, Reference, bin_counts, column_values, feature_columns
-from pipeline.watch import PANE_US, PANES, Watch
+from pipeline.watch import PANE_US, PANES, Watch, _blocks
 
 ALPHA = 1e-3
 HOUR_US = 3_600_000_000
@@ -118,13 +118,13 @@ def test_messages_and_restarts_change_nothing(judge: Judge, moved: pa.RecordBatc
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 3 * PANE_US), st.integers(1, 40), st.booleans()), max_size=40))
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 40), st.booleans()), min_size=10, max_size=40))
 def test_the_last_hour_is_counted(judge: Judge, steps: list[tuple[int, int, bool]]) -> None:
     """Rows and flagged rows of the last twelve panes of five minutes, as one counts them one by one."""
     (features_of_one,) = offline_features(CONN_SET, [friday().slice(0, 40)]).features.to_batches()
     watch, clock, seen = judge.watcher.fresh, HOUR_US * 400_000, list[tuple[int, bool]]()
     for step, n, flagged in steps:
-        clock += step
+        clock += step * PANE_US // 2 + n
         rows, flags = features_of_one.slice(0, n), np.full(n, flagged)
         watch, _ = judge.watcher.follow(watch, rows, np.full(n, clock), flags, [np.full(n, 0.5)])
         seen += [(clock, flagged)] * n
@@ -158,6 +158,21 @@ def test_a_busy_lane_is_compared_in_part(judge: Judge, moved: pa.RecordBatch) ->
     assert found[0].drift is not None
     assert watch.stride == 1
     assert watch.features[0].sum() == n
+
+
+@settings(max_examples=20, deadline=None)
+@given(stride=st.integers(1, 16), cuts=st.lists(st.integers(0, 5000), max_size=8))
+def test_blocks_do_not_depend_on_messages(stride: int, cuts: list[int]) -> None:
+    """The same rows of a window are compared however it is cut: one block of 64 in so many."""
+    borders = sorted({0, 5000, *cuts})
+    found = [
+        row + begin
+        for begin, end in pairwise(borders)
+        for block in _blocks(begin, end - begin, stride)
+        for row in range(block.start, block.stop)
+    ]
+
+    assert found == [row for row in range(5000) if row // 64 % stride == 0]
 
 
 def test_a_storm_of_flags_is_told(judge: Judge, calm: pa.RecordBatch) -> None:
