@@ -66,11 +66,10 @@ class Wanted:
 
 @contextmanager
 def forgetful_broker(wanted: Wanted) -> Iterator[KafkaSettings]:
-    """Run a local broker, and forget what an earlier one held of a source that is read again."""
-    if wanted.rereads:
+    """Run a local broker; flows that are still to be learned, and are read again, are forgotten first."""
+    if wanted.rereads and not versions(wanted.models / MODEL):
         for file in capture_files(wanted.capture):
             file.path.unlink()
-    wanted.folder.mkdir(parents=True, exist_ok=True)
     with local_broker(log=wanted.folder / "broker.log") as kafka:
         yield kafka
 
@@ -100,7 +99,6 @@ class Quickstart:
         PipelineError
             If a part of it fails for good; with its last words.
         """
-        self._wanted.capture.mkdir(parents=True, exist_ok=True)
         with TopicAdmin(self._settings.kafka) as admin:
             admin.create(topic_specs(self._settings))
         with self._children() as supervisor, self._alerts():

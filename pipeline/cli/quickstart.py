@@ -71,8 +71,20 @@ def quickstart(
     settings it starts a local one, in memory: nothing else is needed, and what the log held is gone when
     this ends. Ctrl-C ends everything; the same command goes on: where the model exists, it watches at once.
     """
+    from detectors.registry import create
+    from pipeline.budget import per_hour
     from pipeline.quickstart import Wanted
 
+    create(detector)  # a mistake is told before an hour of collecting
+    try:
+        per_hour(budget)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--budget") from error
+    if "://" not in source and not Path(source).is_file():
+        raise click.BadParameter(
+            f"{source}: no such file; expected a log that is written, udp://HOST:PORT or kafka://TOPIC",
+            param_hint="SOURCE",
+        )
     ingest = {"--kind": kind, "--sensor": sensor, "--mapping": mapping}
     wanted = Wanted(
         source=source,
@@ -90,9 +102,12 @@ def quickstart(
 
 
 def _run(given: Given, wanted: "Wanted", budget: str, stop: threading.Event) -> None:
+    from pipeline.capture_files import writing
     from pipeline.quickstart import Quickstart, as_options, forgetful_broker, overrides
 
     loaded = given.load()
+    with writing(wanted.folder):
+        wanted.capture.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         kafka = prefix = None
         if _is_default(loaded, "kafka.bootstrap_servers"):
