@@ -119,13 +119,14 @@ def test_messages_and_restarts_change_nothing(judge: Judge, moved: pa.RecordBatc
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 40), st.booleans()), min_size=10, max_size=40))
-def test_the_last_hour_is_counted(judge: Judge, steps: list[tuple[int, int, bool]]) -> None:
+def test_the_last_hour_is_counted(
+    judge: Judge, calm: pa.RecordBatch, steps: list[tuple[int, int, bool]]
+) -> None:
     """Rows and flagged rows of the last twelve panes of five minutes, as one counts them one by one."""
-    (features_of_one,) = offline_features(CONN_SET, [friday().slice(0, 40)]).features.to_batches()
     watch, clock, seen = judge.watcher.fresh, HOUR_US * 400_000, list[tuple[int, bool]]()
     for step, n, flagged in steps:
         clock += step * PANE_US // 2 + n
-        rows, flags = features_of_one.slice(0, n), np.full(n, flagged)
+        rows, flags = calm.slice(0, n), np.full(n, flagged)
         watch, _ = judge.watcher.follow(watch, rows, np.full(n, clock), flags, [np.full(n, 0.5)])
         seen += [(clock, flagged)] * n
 
