@@ -274,10 +274,17 @@ def columns_of(kind: type[msgspec.Struct], structs: Sequence[msgspec.Struct]) ->
     return dict(zip(names, values, strict=True))
 
 
+def lower(fields: Fields, name: str) -> pa.Array:
+    """Return a column of text in lower case; an empty cell is null."""
+    text = pc.utf8_lower(fields.text(name))
+    return pc.if_else(pc.equal(text, ""), None, text)
+
+
 def ended_at(start_s: pa.Array, duration_s: pa.Array) -> pa.Array:
     """Return when flows ended, to the microsecond; absurd times are left to the record's check."""
     start, duration = (_microseconds(seconds) for seconds in (start_s, duration_s))
-    return pa.array(np.clip(start + duration, -1, LATEST_US), pa.int64(), mask=_missing(start_s)).cast(TIME)
+    ended = np.where(start < 0, -1, np.clip(start + duration, -1, LATEST_US))
+    return pa.array(ended, pa.int64(), mask=_missing(start_s)).cast(TIME)
 
 
 def _microseconds(seconds: pa.Array) -> npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from connectors.lines import TextFile
 from connectors.records import TIME
-from connectors.source_lines import Count, LineSource, Parsed, columns_of, decoded
+from connectors.source_lines import Count, LineSource, Parsed, columns_of, decoded, lower
 from connectors.source_unsw import PORT_PROTOCOLS
 from connectors.table_fields import Fields
 
@@ -135,7 +135,7 @@ def _columns(events: Sequence[_Event]) -> dict[str, pa.Array]:
 
 
 def _conn(fields: Fields) -> Mapping[str, pa.Array]:
-    protocol = pc.utf8_lower(fields.text("proto"))
+    protocol = lower(fields, "proto")
     # An event without an end is of a flow that goes on: it was seen until the event was written.
     ends = pc.coalesce(_times(fields, "end"), _times(fields, "timestamp"))
     start_us, end_us = (times.cast(pa.int64()) for times in (_times(fields, "start"), ends))

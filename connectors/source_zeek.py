@@ -6,7 +6,7 @@ sees only the end of a handshake (`^` in the history).
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -25,6 +25,7 @@ from connectors.source_lines import (
     columns_of,
     decoded,
     ended_at,
+    lower,
 )
 from connectors.source_unsw import PORT_PROTOCOLS
 from connectors.table_fields import Fields
@@ -239,11 +240,21 @@ class _Json:
 def _seconds(ts: float | str) -> float | None:
     """Return a time stamp in seconds, whether Zeek wrote seconds, milliseconds or ISO 8601."""
     if isinstance(ts, str):
+        text = ts
         try:
-            return datetime.fromisoformat(ts).timestamp()
+            ts = float(text)
         except ValueError:
-            return None
+            return _iso_seconds(text)
     return ts / 1e3 if ts > _MILLISECONDS_FROM else ts
+
+
+def _iso_seconds(text: str) -> float | None:
+    """Return a date's seconds since 1970; one without a zone is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _conn(fields: Fields) -> Mapping[str, pa.Array]:
@@ -275,7 +286,7 @@ def _conn(fields: Fields) -> Mapping[str, pa.Array]:
 
 def _protocols(fields: Fields) -> pa.Array:
     """Return the protocols; Zeek has one name for both kinds of ICMP."""
-    protocol = pc.utf8_lower(fields.text("proto"))
+    protocol = lower(fields, "proto")
     is_v6 = pc.and_(pc.equal(protocol, "icmp"), pc.match_substring(fields.text("id.orig_h"), ":"))
     return pc.if_else(is_v6, "ipv6-icmp", protocol)
 
