@@ -22,7 +22,7 @@ MOST_COLUMNS = 16
     epilog=examples(
         "weir inspect conn.log",
         "weir inspect capture.pcap --json",
-        "weir inspect flows.csv --kind argus --rejects 10",
+        "weir inspect flows.csv --kind argus --rejects 3",
     )
 )
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
