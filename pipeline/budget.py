@@ -16,7 +16,7 @@ from pipeline.errors import SettingsError
 if TYPE_CHECKING:
     from detectors.calibration import Calibration
     from pipeline.bundle import Bundle
-    from pipeline.settings import PanelSettings
+    from pipeline.settings_sections import PanelSettings
 
 _HOURS = {"s": 1 / 3600, "min": 1 / 60, "h": 1.0, "d": 24.0}
 _RATE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*/\s*(s|min|h|d)\s*")

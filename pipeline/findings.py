@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from detectors.errors import DetectorError
 from pipeline.errors import PipelineError
-from pipeline.settings import PanelSettings, Settings
+from pipeline.settings import Settings
+from pipeline.settings_sections import PanelSettings
 
 if TYPE_CHECKING:
     from pipeline.bundle import Bundle

@@ -12,7 +12,7 @@ from detectors.base import Matrix, Scores
 from pipeline.budget import Budget, panel_budget
 from pipeline.bundle import Bundle, load_bundle
 from pipeline.errors import BundleError
-from pipeline.settings import PanelSettings
+from pipeline.settings_sections import PanelSettings
 
 FUSIONS = ("min", "mean")
 """Ways to fuse p-values; the name of a member is another one."""

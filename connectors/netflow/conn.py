@@ -19,6 +19,7 @@ from connectors.netflow.templates import (
     Key,
 )
 from connectors.netflow.times import Clock, spans
+from connectors.protocols import PROTOCOL_NAMES
 from connectors.records import ADDRESS, TIME
 
 ALL = -1
@@ -27,12 +28,7 @@ ALL = -1
 Intervals = tuple[tuple[int, int], ...]
 """Sampling: pairs of sampler and packets for each one that it looked at; none: every packet."""
 
-_NAMES = {
-    1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 8: "egp", 17: "udp", 33: "dccp", 41: "ipv6", 46: "rsvp",
-    47: "gre", 50: "esp", 51: "ah", 58: "ipv6-icmp", 88: "eigrp", 89: "ospf", 94: "ipip", 97: "etherip",
-    103: "pim", 112: "vrrp", 115: "l2tp", 132: "sctp", 136: "udplite", 137: "mpls-in-ip",
-}  # fmt: skip
-PROTOCOLS = pa.array([_NAMES.get(number, str(number)) for number in range(256)], pa.string())
+PROTOCOLS = pa.array([PROTOCOL_NAMES.get(number, str(number)) for number in range(256)], pa.string())
 _WITH_PORTS = (6, 17, 33, 132, 136)
 
 _MOST = float(1 << 62)

@@ -20,7 +20,7 @@ from pipeline.errors import JournalError
 from pipeline.grouping import Grouper, report_s
 from pipeline.messages import DetectionsHeaders
 from pipeline.publication import Publication
-from pipeline.settings import GroupingSettings
+from pipeline.settings_sections import GroupingSettings
 from pipeline.suppressions import suppressed_by
 from pipeline.watch_metrics import Watched
 

@@ -18,7 +18,8 @@ from pipeline.errors import JournalError
 from pipeline.health import HealthServer
 from pipeline.messages import FeaturesHeaders
 from pipeline.metrics import Metrics
-from pipeline.settings import PanelSettings, Settings
+from pipeline.settings import Settings
+from pipeline.settings_sections import PanelSettings
 
 log = structlog.get_logger()
 

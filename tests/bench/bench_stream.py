@@ -27,7 +27,7 @@ from connectors.kafka_settings import KafkaSettings
 from connectors.topics import Topics
 from pipeline.features.feature_sets import feature_set
 from pipeline.feed import feed
-from pipeline.settings import FeatureSettings
+from pipeline.settings_sections import FeatureSettings
 
 SHORT = {250: 150_000, 1000: 400_000, 4000: 1_600_000}
 LONG = {250: 1_000_000, 1000: 2_000_000, 4000: 4_000_000}

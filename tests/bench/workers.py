@@ -23,7 +23,8 @@ from connectors.kafka_settings import KafkaSettings
 from connectors.topics import Topics
 from pipeline.features.feature_sets import feature_set
 from pipeline.features.lane import LaneFeatures
-from pipeline.settings import FeatureSettings, Settings
+from pipeline.settings import Settings
+from pipeline.settings_sections import FeatureSettings
 from training.datasets import Dataset
 from training.train import Plan, fit, write
 

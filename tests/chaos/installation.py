@@ -13,7 +13,8 @@ from members import Member
 from connectors.kafka_settings import KafkaSettings
 from connectors.publish import publish
 from connectors.topics import TopicAdmin
-from pipeline.settings import FeatureSettings, load_settings
+from pipeline.settings import load_settings
+from pipeline.settings_sections import FeatureSettings
 from pipeline.topic_plan import topic_specs
 
 # Short waits: a round should see many recoveries. In production they are ten times as long.

@@ -150,7 +150,7 @@ def test_parquet_columns_that_are_no_cells_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"duration": pa.array([[1]])}), path)
 
-    with pytest.raises(SourceError, match=r"column duration has type list.*, expected text, numbers or times"):
+    with pytest.raises(SourceError, match=r"duration has type list.*, expected text, numbers or times"):
         open_source("nsl-kdd", path)
 
 

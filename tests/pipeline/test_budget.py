@@ -17,7 +17,8 @@ from pipeline.bundle import Bundle, load_bundle, with_budget
 from pipeline.cli.main import run
 from pipeline.errors import SettingsError
 from pipeline.panel import load_panel
-from pipeline.settings import PanelSettings, lint
+from pipeline.settings import lint
+from pipeline.settings_sections import PanelSettings
 
 
 @pytest.fixture(scope="module")

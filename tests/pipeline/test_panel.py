@@ -21,7 +21,7 @@ from pipeline.grouping import Grouper
 from pipeline.judge import Judge, judge_rows
 from pipeline.messages import DetectionsHeaders
 from pipeline.panel import Panel, load_panel
-from pipeline.settings import PanelSettings
+from pipeline.settings_sections import PanelSettings
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from connectors.dead_letters import DeadLetter
 from connectors.wire import encode
 from pipeline.agents.alerts import AlertsRole
 from pipeline.messages import DetectionsHeaders
-from pipeline.settings import GroupingSettings
+from pipeline.settings_sections import GroupingSettings
 
 BUCKET_S = 10.0
 ROLE = AlertsRole("main", TOPICS, GroupingSettings(bucket_s=BUCKET_S, first=1))

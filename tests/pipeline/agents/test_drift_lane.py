@@ -18,7 +18,7 @@ from pipeline.agents.features import FeaturesRole
 from pipeline.agents.inline import InlineRole
 from pipeline.judge import Judge
 from pipeline.panel import Panel
-from pipeline.settings import GroupingSettings
+from pipeline.settings_sections import GroupingSettings
 
 N_ROWS = 9000
 """Flows of the morning: three windows of it are closed."""

@@ -13,7 +13,7 @@ from pipeline.agents.alerts import AlertsLane, AlertsRole
 from pipeline.agents.features import FeaturesLane, FeaturesRole, FlowsLane
 from pipeline.agents.lane import MACHINE_FAULTS, Lane
 from pipeline.exit_codes import AGAIN
-from pipeline.settings import GroupingSettings
+from pipeline.settings_sections import GroupingSettings
 
 ROOT = Path(__file__).parents[3]
 

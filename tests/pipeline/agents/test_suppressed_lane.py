@@ -14,7 +14,7 @@ from memory_log import MemoryLog
 
 from connectors.wire import encode
 from pipeline.agents.alerts import AlertsRole
-from pipeline.settings import GroupingSettings
+from pipeline.settings_sections import GroupingSettings
 from pipeline.suppressions import Suppressed
 
 ROLE = AlertsRole("main", TOPICS, GroupingSettings(bucket_s=60.0, first=1), suppresses=True)

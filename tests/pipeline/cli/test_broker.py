@@ -152,7 +152,7 @@ def test_an_interrupted_replay_goes_on_where_it_stopped(
 @pytest.mark.parametrize(
     ("args", "code", "why"),
     [
-        (["nsl-kd"], 1, "no dataset 'nsl-kd'; expected one of nsl-kdd"),
+        (["nsl-kd"], 1, "nsl-kd: no such file, and no dataset; expected a path, or one of nsl-kdd"),
         (["nsl-kdd", "--data", "none.txt"], 1, "none.txt"),
         (["nsl-kdd", "--seed", "1"], 1, "only synthetic takes a seed"),
         (["synthetic", "--speed", "fast"], 2, "'fast' is no speed; expected max, or a factor as 1x or 10x"),
