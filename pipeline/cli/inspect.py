@@ -55,7 +55,7 @@ def inspect(
     else:
         console = Console(highlight=False)
         _show(path, found, n_rejects, console if console.is_terminal else Console(highlight=False, width=160))
-    raise SystemExit(0 if found.n_flows else 1)
+    click.get_current_context().exit(0 if found.n_flows else 1)
 
 
 def _json(path: Path, found: "Inspection", n_rejects: int) -> dict[str, Any]:
