@@ -38,13 +38,13 @@ class Ingested:
     def add(self, source: Source, chunk: Chunk) -> None:
         """Take in a chunk."""
         with self._lock:
-            if chunk.next <= self._reached.get(source.source_id, 0):
-                return
-            self._reached[source.source_id] = chunk.next
-            self.n_flows += chunk.rows.num_rows
-            self.rejects.update(reject.reason for reject in chunk.rejects)
-            if chunk.rows.num_rows:
-                self.latest_us = max(self.latest_us, pc.max(chunk.rows.column("event_time")).value)
+            reached = self._reached.get(source.source_id, 0)
+            self._reached[source.source_id] = max(reached, chunk.next)
+            rows = chunk.rows.filter(pc.greater_equal(chunk.rows.column("position"), reached))
+            self.n_flows += rows.num_rows
+            self.rejects.update(reject.reason for reject in chunk.rejects if reject.position >= reached)
+            if rows.num_rows:
+                self.latest_us = max(self.latest_us, pc.max(rows.column("event_time")).value)
 
 
 class IngestMetrics:
