@@ -45,6 +45,13 @@ class Tail:
     scale: float  # sigma at the largest calibration score
     n_peaks: int  # scores it was fitted to
 
+    def exponent(self, excess: Scores) -> Scores:
+        """Return -log of the probability that a score beyond is larger by `excess`, (n,) >= 0."""
+        with np.errstate(over="ignore"):  # infinitely far out is far out
+            scaled = excess / self.scale
+            found: Scores = np.log1p(self.shape * scaled) / self.shape if self.shape > 0 else scaled
+        return found
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
@@ -158,10 +165,7 @@ class Calibration:
     def _beyond(self, scores: Scores) -> Scores:
         """Return the tail's p-values; they mean something beyond the largest calibration score."""
         assert self.tail is not None
-        gamma = self.tail.shape
-        with np.errstate(over="ignore"):  # infinitely far out is far out
-            excess = np.maximum(scores - self.scores[-1], 0.0) / self.tail.scale
-            exponent: Scores = np.log1p(gamma * excess) / gamma if gamma > 0 else excess
+        exponent = self.tail.exponent(np.maximum(scores - self.scores[-1], 0.0))
         survival: Scores = self.resolution * np.exp(-np.minimum(exponent, 700.0))
         floored: Scores = np.maximum(survival, SMALLEST)
         return floored

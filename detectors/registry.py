@@ -38,6 +38,9 @@ DETECTORS: dict[str, str] = {
 }
 """Name -> module:class of the built-in detectors."""
 
+WRAPPERS: dict[str, str] = {"contexts": "detectors.contexts:Contexts"}
+"""Those that are made of others: found by name, as a bundle needs it, but not listed."""
+
 GROUP = "weir.detectors"
 """Entry-point group of detectors in other packages; a built-in name cannot be taken over."""
 
@@ -78,8 +81,8 @@ def detector_class(name: str) -> type[Detector]:
     ...
     detectors.registry.UnknownDetectorError: detector 'robustz' is unknown; did you mean robust_z?; ...
     """
-    if name in DETECTORS:
-        module, _, attribute = DETECTORS[name].partition(":")
+    if name in (built_in := DETECTORS | WRAPPERS):
+        module, _, attribute = built_in[name].partition(":")
         found = getattr(importlib.import_module(module), attribute)
     elif name in (entries := _entries()):
         found = entries[name].load()

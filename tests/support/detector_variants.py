@@ -17,7 +17,7 @@ class Variant:
     The promises: `dependencies` (rows that break the columns' dependencies score higher), `columns` (a
     deviation planted in one column is named), `distinct` (no two rows score alike), `constant` (far rows
     score higher where every training row is the same), `huge` (a huge value in one column lifts a row above
-    all normal rows). The list may only shrink.
+    all normal rows), `narrow` (one column is enough). The list may only shrink.
 
     `anomalies` asks for a few known anomalies beside the normal rows.
     """
@@ -43,6 +43,9 @@ _ANOGAN = {
 }
 
 _GANOMALY = {"batch": 64, "epochs": 8, "learning_rate": 3e-3}
+
+_CONTEXTS = {"routes": [3, 7], "names": ["a", "b"], "least_fit": 100, "least_held_out": 20}
+_NARROW = {"narrow": "columns that tell the context have to be there"}
 
 _ALONE = "it looks at each column alone"
 _STEPS = "it answers in steps, and two rows may stand on the same"
@@ -106,6 +109,15 @@ SETTINGS: dict[str, Variant] = {
     "bn_mixture": Variant(detector="bn_mixture", parameters={"max_components": 3}),
     "bn_mixture hill-climbing": Variant(
         detector="bn_mixture", parameters={"structure": "hc", "n_components": 2}
+    ),
+    "contexts of bn": Variant(
+        detector="contexts", parameters={"detector": "bn", **_CONTEXTS}, waived=_NARROW
+    ),
+    "contexts of beaa": Variant(
+        detector="contexts", parameters={"detector": "beaa", "settings": _BEAA, **_CONTEXTS}, waived=_NARROW
+    ),
+    "contexts of knn": Variant(
+        detector="contexts", parameters={"detector": "knn", **_CONTEXTS}, waived=_NARROW
     ),
     "ecod": Variant(detector="ecod", waived={"dependencies": _ALONE}),
     "ecod paper": Variant(
