@@ -30,6 +30,9 @@ MODEL = "quickstart"
 LEAST_FLOWS = 1000
 """With fewer flows nothing is trained, however long it took."""
 
+LEAST_SPAN_S = 600.0
+"""Nor with flows of less time: the parts of the split lie a window of a minute apart."""
+
 LOOK_S = 0.5
 LAST_LINES = 12
 SAY_EVERY_S = 30.0
@@ -163,7 +166,7 @@ class Quickstart:
             with KafkaReader(self._settings.kafka) as reader, self._console.status("collecting") as status:
                 progress = _Progress(self._wanted, self._console, status.update)
                 counted = counter(reader, self._settings)
-                self._until(supervisor, lambda: progress.enough(before + counted.update()))
+                self._until(supervisor, lambda: progress.enough(before + counted.update(), counted.span_s))
         finally:
             self._called(
                 "keeping the flows", "capture", "--out", str(self._wanted.capture), *self._wanted.options
@@ -196,24 +199,27 @@ class _Progress:
         self._began = self._said = time.monotonic()
         self._first: int | None = None
 
-    def enough(self, n_flows: int) -> bool:
-        """Take in how many flows there are and return whether they are enough."""
+    def enough(self, n_flows: int, span_s: float) -> bool:
+        """Take in how many flows there are, of how much time, and return whether they are enough."""
         now = time.monotonic()
         first = self._first = n_flows if self._first is None else self._first
         passed = now - self._began
         text = f"collecting: {n_flows:,} of {self._wanted.flows:,} flows"
-        text += _left(self._wanted, n_flows, n_flows - first, passed)
+        text += _left(self._wanted, n_flows, n_flows - first, passed, span_s)
         self._update(text)
         if not self._console.is_terminal and (now - self._said > SAY_EVERY_S or now - self._began < LOOK_S):
             self._console.print(text)
             self._said = now
-        return n_flows >= self._wanted.flows or (passed >= self._wanted.seconds and n_flows >= LEAST_FLOWS)
+        is_over = n_flows >= self._wanted.flows or passed >= self._wanted.seconds
+        return is_over and n_flows >= LEAST_FLOWS and span_s >= LEAST_SPAN_S
 
 
-def _left(wanted: Wanted, n_flows: int, n_new: int, passed_s: float) -> str:
+def _left(wanted: Wanted, n_flows: int, n_new: int, passed_s: float, span_s: float) -> str:
     """Return how long it will take, by the rate so far."""
     if passed_s >= wanted.seconds and n_flows < LEAST_FLOWS:
         return f"; the time is over, but {LEAST_FLOWS:,} are needed"
+    if n_flows >= wanted.flows and span_s < LEAST_SPAN_S:
+        return f" of {duration(span_s)}; those of {duration(LEAST_SPAN_S)} are needed"
     left_s = max(0.0, wanted.seconds - passed_s)
     if n_new > 0 and passed_s > 0:
         left_s = min(left_s, max(0, wanted.flows - n_flows) * passed_s / n_new)

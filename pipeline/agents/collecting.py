@@ -12,7 +12,7 @@ import structlog
 from connectors.errors import RecordError
 from connectors.kafka_reader import KafkaReader, Message
 from connectors.topics import Topics
-from connectors.wire import FlowsHeaders
+from connectors.wire import FlowsHeaders, decode
 from pipeline.bundle_files import MANIFEST, versions
 from pipeline.errors import JournalError
 from pipeline.health import HealthServer
@@ -49,13 +49,23 @@ class Log(Protocol):
         ...
 
 
-class Counter:
-    """Counts the flows that a topic holds, each message once."""
+Seen = Callable[[Message], tuple[int, int]]
+"""Rows of a message, and the lane clock after them in microseconds."""
 
-    def __init__(self, reader: Log, topic: str, rows: Callable[[Message], int]) -> None:
-        self._reader, self._topic, self._rows = reader, topic, rows
+
+class Counter:
+    """Counts the flows that a topic holds, each message once, and the time that they take."""
+
+    def __init__(self, reader: Log, topic: str, seen: Seen) -> None:
+        self._reader, self._topic, self._seen = reader, topic, seen
         self._next: dict[int, int] = {}
+        self._times: dict[int, tuple[int, int]] = {}  # of each lane: its first event time, its clock
         self.n = 0
+
+    @property
+    def span_s(self) -> float:
+        """Time from the first flow of a lane to its clock, of the lane that has seen most of it."""
+        return max((clock - first for first, clock in self._times.values()), default=0) / 1e6
 
     def update(self) -> int:
         """Count what is new and return the flows so far."""
@@ -63,18 +73,37 @@ class Counter:
             start = max(begin, self._next.get(partition, begin))
             for message in self._reader.read_range(self._topic, partition, start, end):
                 with suppress(JournalError, RecordError):  # a message of somebody else
-                    self.n += self._rows(message)
+                    self._add(message, *self._seen(message))
             self._next[partition] = max(start, end)
         return self.n
+
+    def _add(self, message: Message, rows: int, clock_us: int) -> None:
+        self.n += rows
+        if rows:
+            first = self._times.get(message.partition) or (_first_time(message), 0)
+            self._times[message.partition] = first[0], clock_us
+
+
+def _first_time(message: Message) -> int:
+    return int(decode(message.value).column("event_time")[0].value)
 
 
 def counter(reader: Log, settings: Settings) -> Counter:
     """Return the counter of what models of an installation can learn from."""
     topics = Topics(settings.topics.prefix)
     if settings.features.inline:
-        return Counter(reader, topics.flows, lambda m: FlowsHeaders.from_kafka(m.headers).rows)
-    topic = topics.features(settings.features.feature_set)
-    return Counter(reader, topic, lambda m: FeaturesHeaders.from_kafka(m.headers).rows)
+        return Counter(reader, topics.flows, _of_flows)
+    return Counter(reader, topics.features(settings.features.feature_set), _of_features)
+
+
+def _of_flows(message: Message) -> tuple[int, int]:
+    headers = FlowsHeaders.from_kafka(message.headers)
+    return headers.rows, headers.clock_us
+
+
+def _of_features(message: Message) -> tuple[int, int]:
+    headers = FeaturesHeaders.from_kafka(message.headers)
+    return headers.rows, headers.clock_end_us
 
 
 def wait_for_models(settings: Settings) -> bool:

@@ -19,21 +19,21 @@ def wanted(tmp_path: Path) -> Wanted:
 
 
 @pytest.fixture
-def progress(wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], tuple[bool, str]]:
+def progress(wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[bool, str]]:
     """Return what takes flows and seconds since the start, and tells if that is enough, and what was said."""
     now = [0.0]
     monkeypatch.setattr(quickstart.time, "monotonic", lambda: now[0])
     said: list[str] = []
     made = quickstart._Progress(wanted, Console(quiet=True), said.append)
 
-    def at(n_flows: int, seconds: float) -> tuple[bool, str]:
+    def at(n_flows: int, seconds: float, span_s: float = 3600.0) -> tuple[bool, str]:
         now[0] = seconds
-        return made.enough(n_flows), said[-1]
+        return made.enough(n_flows, span_s), said[-1]
 
     return at
 
 
-def test_what_is_left_follows_from_the_rate(progress: Callable[[int, float], tuple[bool, str]]) -> None:
+def test_what_is_left_follows_from_the_rate(progress: Callable[..., tuple[bool, str]]) -> None:
     """Flows of an earlier run count, but not for the rate; what comes first ends it."""
     assert progress(1000, 0.0) == (False, "collecting: 1,000 of 10,000 flows, about 1 h left")
     assert progress(4000, 60.0) == (False, "collecting: 4,000 of 10,000 flows, about 2 min left")
@@ -41,7 +41,7 @@ def test_what_is_left_follows_from_the_rate(progress: Callable[[int, float], tup
     assert progress(10_000, 3595.0)[0]
 
 
-def test_time_alone_is_not_enough(progress: Callable[[int, float], tuple[bool, str]]) -> None:
+def test_time_alone_is_not_enough(progress: Callable[..., tuple[bool, str]]) -> None:
     """After the time it is enough as soon as there are flows to learn from."""
     enough, said = progress(LEAST_FLOWS - 1, 4000.0)
 
@@ -50,6 +50,17 @@ def test_time_alone_is_not_enough(progress: Callable[[int, float], tuple[bool, s
         "collecting: 999 of 10,000 flows; the time is over, but 1,000 are needed",
     )
     assert progress(LEAST_FLOWS, 4001.0)[0]
+
+
+def test_many_flows_of_a_few_seconds_are_not_enough(progress: Callable[..., tuple[bool, str]]) -> None:
+    """A busy network has the flows before there is a time to split; it waits for ten minutes of them."""
+    progress(0, 0.0, 0.0)
+
+    assert progress(50_000, 20.0, 20.0) == (
+        False,
+        "collecting: 50,000 of 10,000 flows of 20 s; those of 10 min are needed",
+    )
+    assert progress(900_000, 600.0, 600.0)[0]
 
 
 def test_settings_are_handed_to_children_as_options(tmp_path: Path) -> None:
