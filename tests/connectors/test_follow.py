@@ -282,6 +282,21 @@ def test_a_log_that_is_cut_without_a_copy_is_told(log: Log) -> None:
     assert [entry["event"] for entry in told] == ["log_cut"]
 
 
+def test_a_log_that_is_cut_twice_between_two_looks_is_read_on(log: Log) -> None:
+    """A reader that was busy elsewhere finds both copies."""
+    log.write(1)
+    reader = Reader(log.path)
+    reader.read_to(1)
+    log.write(4)
+    reader.read_to(5)
+    for n in (2, 1):
+        log.write(n)
+        log.copy_and_cut()
+        time.sleep(0.02)
+    log.write(1)
+    reader.read_to(9)
+
+
 def test_a_log_that_was_cut_and_has_outgrown_itself_is_noticed(log: Log) -> None:
     """That it is longer than before does not hide that it holds something else."""
     log.write(3)
