@@ -221,7 +221,8 @@ def _named_after(feature: str) -> Callable[[str], bool]:
     """Return whether a leading term is named after a feature, or after a category of it."""
     return lambda leading: (
         not leading.startswith("noise_direction:")
-        and leading.partition(":")[2].partition("=")[0] == feature
+        # residual:src_bytes, residual:udp:src_bytes or node:service=http
+        and leading.partition("=")[0].rpartition(":")[2] == feature
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What the parts of a fitted detector's score are about, in the names of its features."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.base import Detector, Matrix, Term
+from detectors.contexts import Contexts
 from pipeline.features.normaliser import MatrixColumn, Normaliser
 from pipeline.history import Rows, Window
 
@@ -49,7 +50,8 @@ def named_terms(
     """Return what each part of a detector's score is about.
 
     A term of one column (residual, node, feature) concerns whom that column's feature concerns; a
-    noise direction, whom the feature with the largest loading concerns.
+    noise direction, whom the feature with the largest loading concerns. Terms of contexts are named
+    behind them, `tcp:n3` or `udp:src_bytes`, by their own rows.
 
     Parameters
     ----------
@@ -63,20 +65,33 @@ def named_terms(
         Of each row, see `source_numbers`; left out, all rows are of one source.
     """
     about = {feature.name: feature.about for feature in normaliser.inputs}
+    if not isinstance(detector, Contexts):
+        return tuple(_named(detector, normaliser.columns, about, sample, sources))
+    return tuple(
+        replace(named, term=replace(named.term, id=f"{part.name}:{named.term.id}"))
+        for part in detector.parts(sample)
+        for named in _named(part.detector, [normaliser.columns[j] for j in part.columns], about, part.x)
+    )
+
+
+def _named(
+    detector: Detector,
+    columns: Sequence[MatrixColumn],
+    about: Mapping[str, str],
+    sample: Matrix,
+    sources: Rows | None = None,
+) -> Iterator[NamedTerm]:
+    """Yield what `named_terms` returns, for a detector of these columns."""
     loadings = _loadings(detector, sample, sources)
-    named = []
     for term, values in zip(detector.labels, loadings, strict=True):
-        own = own_column(term, normaliser.columns)
+        own = own_column(term, columns)
         order = np.argsort(-np.abs(values), kind="stable")[:TOLD]
-        leading = own or normaliser.columns[order[0]]
-        named.append(
-            NamedTerm(
-                term=renamed(term, normaliser.columns),
-                about=about[leading.feature],
-                loadings=tuple(Loading(normaliser.columns[j], float(values[j])) for j in order if values[j]),
-            )
+        leading = own or columns[order[0]]
+        yield NamedTerm(
+            term=renamed(term, columns),
+            about=about[leading.feature],
+            loadings=tuple(Loading(columns[j], float(values[j])) for j in order if values[j]),
         )
-    return tuple(named)
 
 
 def own_column(term: Term, columns: Sequence[MatrixColumn]) -> MatrixColumn | None:

@@ -19,6 +19,7 @@ from pipeline.features.normaliser import Normaliser
 from pipeline.history import Window, source_numbers, source_runs
 from pipeline.reference import Reference
 from pipeline.terms import named_terms
+from training.contexts import check_feature, in_contexts, told
 from training.datasets import Dataset
 from training.evaluate import evaluate
 from training.lending import SHARE, lend
@@ -48,6 +49,7 @@ class Plan:
     fractions: Fractions | None = None  # None: those of the dataset's kind
     max_rows: int | None = None  # of the fit part, drawn by seed; None: the detector's usual
     share: float = SHARE  # of anomalies lent to detectors that use them, see `training.lending`
+    contexts: str | None = None  # categorical feature each value of which has a model of its own
 
     @property
     def cap(self) -> int | None:
@@ -91,11 +93,21 @@ def fit(
         If the detector, a parameter or the rows are not usable.
     """
     detector = registry.create(plan.detector, plan.parameters)
+    if plan.contexts:
+        check_feature(dataset.feature_set, plan.contexts)
     split = split or dataset.split(seed=plan.seed, fractions=plan.fractions)
     split = lend(split, dataset, uses=detector.uses, share=plan.share, seed=plan.seed)
     rows = capped(split.fit, plan, together=detector.history > 0)
     normal = dataset.take(rows)
-    normaliser = Normaliser.fit(dataset.feature_set, normal, kinds=detector.columns, scaling=detector.scaling)
+    normaliser = Normaliser.fit(
+        dataset.feature_set,
+        normal,
+        kinds=detector.columns,
+        scaling=detector.scaling,
+        context=plan.contexts,
+    )
+    if plan.contexts:
+        detector = in_contexts(detector, normaliser)
 
     def matrix(chosen: Rows) -> Matrix | None:
         return normaliser.matrix(dataset.take(chosen)) if chosen.size else None
@@ -264,6 +276,7 @@ def write(
         notes.append(
             f"Fitted on {fitted.n_fit} of {fitted.split.fit.size} rows of the fit part, drawn by seed."
         )
+    context_rows = told(fitted.detector, fitted.plan.contexts)
     return write_bundle(
         models_dir,
         name,
@@ -281,6 +294,7 @@ def write(
             "lent_share": fitted.plan.share if fitted.detector.uses else None,
             "flows_per_hour": flows_per_hour(dataset, fitted.split),
             "split": fitted.split.summary(dataset.times if dataset.order == "time" else None),
+            **({"contexts": context_rows} if context_rows else {}),
             **(data or {}),
         },
         figures=figures or {},

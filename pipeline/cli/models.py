@@ -9,6 +9,8 @@ import click
 from pipeline.cli.options import Command, budget_options, examples
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipeline.budget import Asked
     from pipeline.bundle import Listed
 
@@ -52,12 +54,21 @@ def _described(listed: "Listed") -> dict[str, Any]:
     return {
         **known,
         "sha256": listed.sha256,
-        "detector": manifest.get("detector", {}).get("name"),
+        "detector": _detector(manifest),
         "feature_set": manifest.get("feature_set"),
         "dataset": manifest.get("data", {}).get("dataset"),
         "roc_auc": manifest.get("figures", {}).get("roc_auc"),
         "average_precision": manifest.get("figures", {}).get("average_precision"),
     }
+
+
+def _detector(manifest: "Mapping[str, Any]") -> str | None:
+    """Return the name of a model's detector, and what it is one for each value of."""
+    name: str | None = manifest.get("detector", {}).get("name")
+    contexts = manifest.get("data", {}).get("contexts")
+    if not contexts:
+        return name
+    return f"{manifest['detector']['parameters']['detector']} by {contexts['feature']}"
 
 
 def _print_table(found: "list[Listed]") -> None:

@@ -95,9 +95,18 @@ class Normaliser:
     kinds: frozenset[str]
     scaling: Scaling
     stats: tuple[Stats, ...] = field(repr=False)  # one a feature, in the order of the set
+    context: str | None = None  # a categorical feature that is in the matrix whatever `kinds` are
 
     @classmethod
-    def fit(cls, feature_set: FeatureSet, features: Rows, *, kinds: frozenset[str], scaling: Scaling) -> Self:
+    def fit(
+        cls,
+        feature_set: FeatureSet,
+        features: Rows,
+        *,
+        kinds: frozenset[str],
+        scaling: Scaling,
+        context: str | None = None,
+    ) -> Self:
         """Learn centres, scales, categories and constants from rows of normal traffic.
 
         Parameters
@@ -110,6 +119,8 @@ class Normaliser:
             Kinds of features that the matrix may hold (`Detector.columns`).
         scaling : {"standard", "minmax"}
             How numbers are scaled (`Detector.scaling`).
+        context : str, optional
+            A categorical feature that is in the matrix whatever `kinds` are: it tells rows apart.
 
         Raises
         ------
@@ -119,7 +130,7 @@ class Normaliser:
         if features.num_rows < 2:
             raise PipelineError(f"{feature_set.name}: {features.num_rows} rows to fit on, expected 2 or more")
         stats = tuple(statistics(f, _values(features, f.name), scaling) for f in feature_set.features)
-        made = cls(feature_set=feature_set, kinds=kinds, scaling=scaling, stats=stats)
+        made = cls(feature_set=feature_set, kinds=kinds, scaling=scaling, stats=stats, context=context)
         if not made.columns:
             wanted = ", ".join(sorted(kinds))
             raise PipelineError(f"{feature_set.name}: no {wanted} feature varies in these rows; use others")
@@ -130,7 +141,8 @@ class Normaliser:
         blocks: list[_Block] = []
         start = 0
         for feature, stats in zip(self.feature_set.features, self.stats, strict=True):
-            if feature.kind in self.kinds and not stats.constant:
+            taken = feature.kind in self.kinds or feature.name == self.context
+            if taken and not stats.constant:
                 width = len(_shown(stats)) + 1 if isinstance(stats, CategoryStats) else 1
                 blocks.append(_Block(feature, stats, start, start + width))
                 start += width
@@ -257,6 +269,7 @@ class Normaliser:
             "feature_set": self.feature_set.id,
             "kinds": sorted(self.kinds),
             "scaling": self.scaling,
+            **({"context": self.context} if self.context else {}),
             "features": [{"name": feature.name, **asdict(stats)} for feature, stats in pairs],
         }
         return json.dumps(content, indent=1)
@@ -280,6 +293,7 @@ class Normaliser:
                 kinds=frozenset(content["kinds"]),
                 scaling=_read_scaling(content),
                 stats=tuple(_read_stats(content["features"], feature_set)),
+                context=content.get("context"),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         "weir train unsw-nb15 --data UNSW-NB15_1.csv --name unsw --seed 7",
         "weir train synthetic --budget 5/h --flow-rate 300/s",
         "weir train nsl-kdd --detector advae --kde-share 0.01",
+        "weir train synthetic --contexts transport",
         "weir train conn --from capture/",
     )
 )
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 @click.option(
     "--param", "parameters", type=KeyValue(), multiple=True,
     help="A parameter of the detector; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--contexts", metavar="FEATURE",
+    help="One model for each value of a categorical feature with enough rows, such as transport.",
 )  # fmt: skip
 @click.option("--max-rows", type=click.IntRange(1), help="Fit on at most N rows, drawn by seed.")
 @click.option(
@@ -58,6 +63,7 @@ def train(
     name: str | None,
     seed: int,
     parameters: tuple[tuple[str, Any], ...],
+    contexts: str | None,
     max_rows: int | None,
     anomaly_share: float,
     budget: "Asked | None",
@@ -90,6 +96,7 @@ def train(
         seed=seed,
         max_rows=max_rows,
         share=anomaly_share,
+        contexts=contexts,
     )
     name = name or f"{wanted.name}-{detector}"
     if captured.capture is not None:
