@@ -98,6 +98,11 @@ def _told(state: State, *path: str) -> Any:
         ) from error
 
 
+def _cut(x: Matrix, rows: Places, columns: Places) -> Matrix:
+    """Return some rows and columns: two takes are several times faster than one open mesh."""
+    return x.take(rows, axis=0).take(columns, axis=1)
+
+
 def _sums(parts: Matrix) -> Scores:
     """Return the sum of each row, column after column: its bits do not depend on the other rows."""
     total = np.zeros(len(parts))
@@ -158,7 +163,7 @@ class ContextModel:
         for at, context in enumerate(self.contexts):
             rows = np.flatnonzero(numbers == at)
             if rows.size:
-                yield first, context, rows, x[np.ix_(rows, self.columns)]
+                yield first, context, rows, _cut(x, rows, self.columns)
             first += len(context.detector.labels)
 
     def parts(self, x: Matrix) -> Iterator[Part]:
@@ -167,7 +172,7 @@ class ContextModel:
         for at, context in enumerate(self.contexts):
             own = np.flatnonzero(numbers == at)
             rows = own if own.size else np.arange(len(x))
-            yield Part(context.name, context.detector, self.columns, x[np.ix_(rows, self.columns)])
+            yield Part(context.name, context.detector, self.columns, _cut(x, rows, self.columns))
 
     @cached_property
     def labels(self) -> tuple[Term, ...]:
@@ -202,9 +207,9 @@ class ContextModel:
         contributions = np.zeros((n, k, self.n_columns))
         for first, context, rows, own in self._each(x):
             said = context.detector.explain(own)
-            of_context = np.arange(first, first + len(said.labels))
-            deviations[np.ix_(rows, of_context)] = said.deviations
-            contributions[np.ix_(rows, of_context, self.columns)] = said.contributions
+            of_context = slice(first, first + len(said.labels))
+            deviations[rows, of_context] = said.deviations
+            contributions[rows, of_context] = self._widened(said.contributions)
             expected[np.ix_(rows, self.columns)] = said.expected
         return Explanation(
             score_kind="rarity_in_context",
@@ -216,6 +221,12 @@ class ContextModel:
             constants=constants,
             expected=expected,
         )
+
+    def _widened(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return contributions of the columns that detectors take as those of all columns."""
+        wide = np.zeros((*contributions.shape[:2], self.n_columns))
+        wide[:, :, self.columns] = contributions
+        return wide
 
     @cached_property
     def _constants(self) -> Scores:
