@@ -42,7 +42,7 @@ def readable(path: Path) -> Iterator[None]:
         raise SourceError(f"{path}: no such file; give the path of a file of flows") from None
     except (OSError, EOFError, zlib.error) as error:
         said = " ".join(str(error).split())
-        raise SourceError(f"{path}: cannot be read to its end ({said}); check or fetch it again") from error
+        raise SourceError(f"{path}: cannot be read to its end ({said}); fetch it again") from error
 
 
 class TextFile:

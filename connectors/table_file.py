@@ -1,13 +1,11 @@
 """Tables in files, comma text or Parquet, read in blocks from any record on in constant memory."""
 
-import gzip
 import hashlib
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +16,8 @@ import pyarrow.parquet
 
 from connectors.base import Reject
 from connectors.errors import SourceError
+from connectors.lines import BOM, LONGEST_LINE, TextFile, readable
 
-LONGEST_LINE = 65_536
-"""Bytes; a longer line is no record (the known files stay under 400)."""
-
-_BOM = b"\xef\xbb\xbf"
 _END_BYTES = 65_536
 
 
@@ -75,7 +70,7 @@ def is_parquet(path: Path) -> bool:
 
 def first_lines(path: Path, n_lines: int) -> list[bytes]:
     """Return the first lines of a text file that are not blank, without their ends."""
-    with _open_text(path) as stream:
+    with readable(path), TextFile(path).open() as stream:
         return [line for line, _, _ in islice(_lines(stream), n_lines)]
 
 
@@ -88,33 +83,22 @@ def split_names(line: bytes) -> list[str]:
     return line.decode("utf-8", errors="replace").split(",")
 
 
-def _open_text(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return cast("BinaryIO", gzip.open(path, "rb") if zipped else path.open("rb"))
-
-
 _Line = tuple[bytes, bool, int]
 """A line without its end, whether it had one, and its number in the file, from 1."""
 
 
 def _lines(stream: BinaryIO) -> Iterator[_Line]:
     """Yield each line that is not blank."""
-    mark, number = _BOM, 0
-    try:
-        while line := stream.readline(LONGEST_LINE):
-            number += 1
-            ended = line.endswith(b"\n")
-            if not ended and len(line) == LONGEST_LINE:
-                ended = _skip_line(stream)
-            line = line.removeprefix(mark).rstrip(b"\r\n")
-            mark = b""
-            if line and not line.isspace():
-                yield line, ended, number
-    except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(
-            f"{stream.name}: cannot be read to its end ({_one_line(error)}); fetch it again"
-        ) from error
+    mark, number = BOM, 0
+    while line := stream.readline(LONGEST_LINE):
+        number += 1
+        ended = line.endswith(b"\n")
+        if not ended and len(line) == LONGEST_LINE:
+            ended = _skip_line(stream)
+        line = line.removeprefix(mark).rstrip(b"\r\n")
+        mark = b""
+        if line and not line.isspace():
+            yield line, ended, number
 
 
 def _skip_line(stream: BinaryIO) -> bool:
@@ -159,7 +143,7 @@ class TextTable:
 
     def blocks(self, start: int, rows: int) -> Iterator[Block]:
         """Yield the records from `start` on, at most `rows` a block."""
-        with _open_text(self._path) as stream:
+        with readable(self._path), TextFile(self._path).open() as stream:
             lines = _lines(stream)
             next(islice(lines, start + self._header, start + self._header), None)
             while taken := list(islice(lines, rows)):

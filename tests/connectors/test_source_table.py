@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from connectors.base import Reject
 from connectors.errors import SourceError
 from connectors.layouts import KDD99, NSL_KDD, UNSW_PARTITION, UNSW_RAW
+from connectors.lines import LONGEST_LINE
 from connectors.sources import open_source
-from connectors.table_file import LONGEST_LINE
 
 GOOD = b"0,tcp,http,SF," + b"1," * 37 + b"normal,21"
 
