@@ -40,9 +40,9 @@ class Rarity:
 
     Examples
     --------
-    >>> rarity = Rarity.of(np.arange(998.0))
-    >>> rarity(np.array([898.0, 988.0])).round(3)
-    array([0.996, 1.959])
+    >>> rarity = Rarity.of(np.arange(999.0))
+    >>> rarity(np.array([899.0, 989.0])).round(3)
+    array([1., 2.])
     """
 
     scores: Scores
@@ -55,8 +55,8 @@ class Rarity:
         """Learn from the scores of held-out normal rows, (n,), finite, n >= 1."""
         calibration, n = Calibration.fit(held_out), held_out.size
         scores, first = np.unique(calibration.scores, return_index=True)
-        # n + 2: the smallest score is not quite certain to be reached, so that its rarity is above 0.
-        levels = -np.log10((1.0 + n - first) / (n + 2.0))
+        # The share that is at least as large, where the tail begins at 1 / (n + 1): never 0, never 1.
+        levels = -np.log10((n - first) / (n + 1.0))
         size = max(1.0, float(np.abs(scores).max()))
         spread = max(float((scores / size).std()) * size, CONSTANT * size)
         return cls(scores, levels, calibration.tail or Tail(0.0, spread, 0), spread)
@@ -66,7 +66,10 @@ class Rarity:
         return elementwise(np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE), self._of)
 
     def _of(self, scores: Scores) -> Scores:
-        inside = np.interp(scores, self.scores, self.levels)
+        above = np.searchsorted(self.scores, scores, side="right")
+        # Rounding must not lift what lies below a held-out score above it.
+        highest = self.levels[np.minimum(above, self.scores.size - 1)]
+        inside = np.minimum(np.interp(scores, self.scores, self.levels), highest)
         beyond = self.tail.exponent(np.maximum(scores - self.scores[-1], 0.0))
         with np.errstate(over="ignore"):  # infinitely far below is far below
             below = 1.0 + np.maximum(self.scores[0] - scores, 0.0) / self.spread
