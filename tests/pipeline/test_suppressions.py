@@ -66,7 +66,9 @@ ROW = st.fixed_dictionaries(
         "protocol": st.sampled_from(["tcp", "udp", None]),
         "sensor": st.sampled_from(["hq", "dc"]),
         "about": st.sampled_from(["flow", "src", "dst", "pair"]),
-        "leading": st.sampled_from(["noise_direction:n3", "residual:src_bytes", "feature:service=http"]),
+        "leading": st.sampled_from(
+            ["noise_direction:n3", "residual:src_bytes", "residual:udp:src_bytes", "feature:tcp:service=a:b"]
+        ),
         "at": st.integers(0, 100),
     }
 )
@@ -91,7 +93,7 @@ def _meets(row: dict[str, Any], asked: dict[str, Any]) -> bool:
     """Say by hand whether a row meets all conditions of an entry."""
     sides = {"src": ["src_ip"], "flow": ["src_ip"], "dst": ["dst_ip"], "pair": ["src_ip", "dst_ip"]}
     time = START + timedelta(seconds=row["at"])
-    feature = row["leading"].split(":")[1].split("=")[0]
+    feature = row["leading"].split("=")[0].split(":")[-1]
     checks = {
         "entity": lambda network: any(_inside(row[side], network) for side in sides[row["about"]]),
         "source": lambda network: _inside(row["src_ip"], network),
