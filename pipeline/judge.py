@@ -29,6 +29,10 @@ POINTING = 0.25
 """Part of a leading term about the flow itself from which on a term about someone says whom it concerns."""
 
 
+EXPLAINED = 256
+"""Rows explained at once: an explanation takes a number for each row, term and column."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """What one model says of n rows."""
@@ -231,8 +235,9 @@ class Judge:
         """Return the reasons of the wanted ones of the flagged rows, null for the others."""
         texts: list[str | None] = [None] * rows.size
         for index, (bundle, judgement) in enumerate(zip(self.panel.bundles, judgements, strict=False)):
-            mine = wanted[decided[wanted] == index]
-            if mine.size:
+            of_model = wanted[decided[wanted] == index]
+            for first in range(0, of_model.size, EXPLAINED):
+                mine = of_model[first : first + EXPLAINED]
                 chosen = features.take(pa.array(rows[mine]))
                 because, watched = judgement.window.explain(rows[mine]), judgement.watched[rows[mine]]
                 for at, reasons in zip(mine, reasons_of(bundle, chosen, because, watched), strict=True):
