@@ -28,6 +28,8 @@ def quantity(value: float | str, unit: str = "", kind: str = "numeric") -> str:
     ('4.8 MB', '3 min 2 s', '1,234', '98 %')
     >>> quantity(0.0021, "s"), quantity(4.2e6, "bit/s"), quantity("http"), quantity(1.0, kind="binary")
     ('2.1 ms', '4.2 Mbit/s', 'http', 'yes')
+    >>> quantity(23_400, "kB"), quantity(0.25, "kB")
+    ('23 MB', '250 bytes')
     """
     if isinstance(value, str):
         return value
@@ -62,6 +64,10 @@ def _scaled(value: float, unit: str) -> str:
     return f"{_number(value)} {_PREFIXES[power]}{unit}"
 
 
+def _bytes(value: float) -> str:
+    return _scaled(value, "B") if value >= 999.5 else f"{_count(value)} bytes"
+
+
 def duration(seconds: float) -> str:
     """Return a length of time in at most two units.
 
@@ -86,7 +92,8 @@ def duration(seconds: float) -> str:
 _STEPS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 _UNITS: dict[str, Callable[[float], str]] = {
-    "bytes": lambda value: _scaled(value, "B") if value >= 999.5 else f"{_count(value)} bytes",
+    "bytes": _bytes,
+    "kB": lambda value: _bytes(value * 1000),
     "bit/s": lambda value: _scaled(value, "bit/s"),
     "s": duration,
     "ms": lambda value: duration(value / 1000),
