@@ -3,14 +3,20 @@
 Chosen for models that see numbers and yes/no columns and relations that are nearly linear in them:
 counts go through log1p, so that a ratio is a difference; a port becomes a few yes/no columns; and
 what is telling only for one service (bytes of a DNS question, SSH flows of a pair) is a column of
-its own, 0 for other flows. Per attack:
+its own, 0 for other flows.
+
+Two columns are nearly 0 for nearly all flows and tell by their size alone: there a logarithm of bytes
+or flows would leave hardly more between a mail and a stolen archive than between none and a mail.
+`dns_pair_flows` is linear, and `outbound_excess` is in kB, so that log1p is linear up to about one.
+
+Per attack:
 
 - port scan: `src_dst_ports`, `src_ports_per_dst`, `src_failed`
 - host sweep: `src_dsts`, `src_dsts_per_flow`, `failed_src_dsts`
 - SSH brute force: `ssh_pair_flows`
 - flood: `dst_flows`, `dst_srcs`, `failed_dst_srcs`
-- slow exfiltration: `outbound_bytes`, `sent_share`, and `src_bytes` of the windows
-- DNS tunnel: `dns_bytes`, `dns_pair_flows`
+- slow exfiltration: `outbound_excess`, `outbound_bytes`, `sent_share`, and `src_bytes` of the windows
+- DNS tunnel: `dns_pair_flows`, `dns_bytes`
 - beaconing: a flow that is small and to a public address on an odd port; the windows are too short
   to see its rhythm
 """
@@ -45,6 +51,7 @@ PORTS = {
     "mail": (25, 110, 143, 465, 587, 993, 995),
 }
 WELL_KNOWN_PORTS = 1024
+KB = 1000.0
 
 
 def _port_classes() -> npt.NDArray[np.uint8]:
@@ -134,11 +141,20 @@ NUMBERS = (
         about="src",
         text="bytes sent from a private to a public address",
     ),
+    Feature(
+        name="outbound_excess",
+        transform="log1p",
+        unit="kB",
+        about="src",
+        text="bytes sent from a private to a public address beyond those received",
+    ),
     Feature(name="dns_bytes", transform="log1p", unit="bytes", text="bytes sent by the source of a DNS flow"),
 )
 
 
 def _numbers(rows: pa.RecordBatch, flow: Flow) -> Columns:
+    outbound = flow.src_private & ~flow.dst_private
+    excess = np.maximum(flow.src_bytes - flow.dst_bytes, 0.0) / KB
     return {
         "duration": numbers(rows, "duration"),
         "src_bytes": flow.src_bytes,
@@ -148,7 +164,8 @@ def _numbers(rows: pa.RecordBatch, flow: Flow) -> Columns:
         "src_packet_size": _per(flow.src_bytes, flow.src_packets),
         "dst_packet_size": _per(flow.dst_bytes, flow.dst_packets),
         "sent_share": _per(flow.src_bytes, flow.src_bytes + flow.dst_bytes),
-        "outbound_bytes": np.where(flow.src_private & ~flow.dst_private, flow.src_bytes, 0.0),
+        "outbound_bytes": np.where(outbound, flow.src_bytes, 0.0),
+        "outbound_excess": np.where(outbound, excess, 0.0),
         "dns_bytes": np.where(flow.dns, flow.src_bytes, 0.0),
     }
 
@@ -261,7 +278,7 @@ DERIVED = (
     ),
     Derived(
         "dns_pair_flows", "pair", "flows", "DNS connections from this source to this destination",
-        lambda w, flow: np.where(flow.dns, w("pair_flows"), 0.0), log=True,
+        lambda w, flow: np.where(flow.dns, w("pair_flows"), 0.0),
     ),
     Derived(
         "failed_src_dsts", "src", "addresses", "addresses that the source of a failed connection contacted",
@@ -327,7 +344,7 @@ def compute(rows: pa.RecordBatch, windows: npt.NDArray[np.int64] | None) -> Colu
 
 CONN_FEATURES = FeatureSet(
     name="conn",
-    version=1,
+    version=2,
     record_type=CONN,
     features=(*NUMBERS, *YES_NO, *CATEGORIES, *_window_features()),
     compute=compute,

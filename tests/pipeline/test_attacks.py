@@ -83,3 +83,27 @@ def test_an_attack_is_about_whom_a_person_would_name(
     expected = entity.format(source=attack.source, target=attack.target)
     assert {publication.entity for publication in published} == {expected}
     assert len(published) < 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "entity"), [("slow_exfiltration", "{source}"), ("dns_tunnel", "{source} -> {target}")]
+)
+def test_slow_attacks_that_a_flow_or_a_minute_shows_are_found(
+    model: Bundle, headers: Callable[..., DetectionsHeaders], kind: str, entity: str
+) -> None:
+    """Bytes that leave the site, and questions by the hundred, stand out from days of normal traffic."""
+    source = SyntheticSource(seed=3, attacks=(kind,), scale=SCALE, start=START + timedelta(days=2))
+    [attack] = source.attacks()
+    day, labels = features(source)
+    mine = np.array(labels) == kind
+    judge = Judge(Panel(name="p", alpha=3e-3, bundles=(model,)), first=3, bucket_s=60.0)
+
+    flagged = judge.judge(day, 0).flagged
+    found = np.isin(day["flow_id"], flagged["flow_id"])
+    told = flagged.filter(pa.array(np.isin(flagged["flow_id"], day["flow_id"].filter(pa.array(mine)))))
+
+    assert found[mine].mean() > 0.9
+    assert found[~mine].mean() < 0.01
+    expected = entity.format(source=attack.source, target=attack.target)
+    entities = [publication.entity for publication in Grouper(0).feed(told, headers(flush=True))]
+    assert entities.count(expected) > 0.9 * len(entities)

@@ -199,6 +199,20 @@ def test_numbers_of_a_flow() -> None:
     assert (dns["dns_bytes"], dns["src_packet_size"], dns["sent_share"]) == (0.0, 0.0, 0.0)
 
 
+def test_excess_is_what_leaves_the_site_beyond_what_comes_back() -> None:
+    """Kilobytes sent to a public address less those received; never below 0, and 0 within the site."""
+    sizes = {"src_bytes": 8_000_000, "dst_bytes": 5_000}
+    upload, download, inside, one_way = _features(
+        _flow(**sizes),
+        _flow(src_bytes=5_000, dst_bytes=8_000_000),
+        _flow(dst_ip="192.168.1.1", **sizes),
+        _flow(src_bytes=700, dst_bytes=None, dst_packets=None),
+    )
+
+    assert (7_995.0, pytest.approx(0.7)) == (upload["outbound_excess"], one_way["outbound_excess"])
+    assert (download["outbound_excess"], inside["outbound_excess"]) == (0.0, 0.0)
+
+
 def test_scan_shows_in_the_windows_and_their_ratios() -> None:
     """Twenty rejected ports of one host: counted, and all the source's connections failed."""
     scan = [
