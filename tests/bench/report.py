@@ -14,7 +14,19 @@ from typing import Any
 
 from rig import Aim, Plot, Report, Table, markdown, shown
 
-ORDER = ("stream", "peers", "windows", "scoring", "latency", "cost", "many", "storm", "detectors", "settings")
+ORDER = (
+    "stream",
+    "sources",
+    "peers",
+    "windows",
+    "scoring",
+    "latency",
+    "cost",
+    "many",
+    "storm",
+    "detectors",
+    "settings",
+)
 """Sections that people look for first; others follow by name."""
 
 STYLES = ("-", "--", ":")
