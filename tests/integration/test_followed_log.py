@@ -26,6 +26,7 @@ OPEN = {"grouping": {"enabled": False}}
 SENSOR = "edge"
 SEED = 3
 APPENDED_S = 0.02  # between two lines
+KILLS = 5
 ROTATED_AT = (400, 800)  # lines
 
 
@@ -97,7 +98,7 @@ def n_sent(stream: Stream) -> int:
 def test_a_killed_reader_changes_nothing(
     make_stream: MakeStream, log_lines: list[str], tmp_path: Path
 ) -> None:
-    """Killed five times while the log grows and rotates: every flow once, the bytes of a calm replay."""
+    """Killed again and again while the log grows and rotates: every flow once, the bytes of a calm replay."""
     expected = calm(make_stream, tmp_path, log_lines)
     stream = make_stream("unsw-conn", **OPEN)
     stream.start(*STAGES)
@@ -105,13 +106,16 @@ def test_a_killed_reader_changes_nothing(
     writing = threading.Thread(target=write_log, args=(log, files(log_lines)))
     writing.start()
     try:
-        for _ in range(5):
+        kills_at = []
+        while len(kills_at) < KILLS and n_sent(stream) < N:
             reader = follow(stream, log)
-            before = n_sent(stream)
-            until(lambda: n_sent(stream) > before + rng.randrange(1, 60))  # noqa: B023 - done before it changes
+            wanted = min(n_sent(stream) + rng.randrange(1, 60), N)
+            until(lambda: n_sent(stream) >= wanted)  # noqa: B023 - done before it changes
             killed(reader)
+            kills_at.append(n_sent(stream))
     finally:
         writing.join()
+    assert kills_at[0] < N, "the kills came too late"
     reader = follow(stream, log)
     until(lambda: n_sent(stream) >= N)
     assert stopped(reader, signal.SIGTERM) == 0
