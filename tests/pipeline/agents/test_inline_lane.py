@@ -132,10 +132,16 @@ def test_from_two_stages_to_one_and_back(
     assert verdicts(log, detect) == two_hops
 
 
-def test_a_new_panel_begins_with_full_windows(judge: Judge, two_hops: Verdicts, tmp_path: Path) -> None:
+def test_a_new_panel_begins_with_full_windows(judge: Judge, tmp_path: Path) -> None:
     """Of the flows before it only those count that its windows hold; it judges none of them."""
-    late = InlineRole(FEATURES_ROLE, DetectRole(CONN_SET, judge, TOPICS, begin="latest"))
+    explaining = Judge(judge.panel, first=None, bucket_s=60.0)  # all rows: what was told before shows nothing
+    early, late = (
+        InlineRole(FEATURES_ROLE, DetectRole(CONN_SET, explaining, TOPICS, begin=begin))
+        for begin in ("earliest", "latest")
+    )
     whole, log = flows(), MemoryLog()
+    assert LaneWorker(early, whole, tmp_path / "early").run()
+    expected = verdicts(whole, early.detect)
     for message in whole.messages(TOPICS.flows)[:12]:
         log.append(TOPICS.flows, 0, message.value or b"", list(message.headers))
     (mark,) = late.first_marks(log)
@@ -143,14 +149,14 @@ def test_a_new_panel_begins_with_full_windows(judge: Judge, two_hops: Verdicts, 
     for message in whole.messages(TOPICS.flows)[12:]:
         log.append(TOPICS.flows, 0, message.value or b"", list(message.headers))
 
-    worker = LaneWorker(late, log, tmp_path)
+    worker = LaneWorker(late, log, tmp_path / "late")
     restored = late.restore(log, 0, 12)
     assert worker.run(12)
 
     assert 0 < restored.start < 12
     found = verdicts(log, late.detect)
     assert list(found) == list(range(12, N))
-    assert found == {offset: two_hops[offset] for offset in found}
+    assert found == {offset: expected[offset] for offset in found}
 
 
 def test_a_message_that_cannot_be_judged_stays_in_the_windows(
