@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(240)]
 N = 1500
 ROWS = 25
 SEED = 5
-SENDING_S = 25.0
+SENDING_S = 35.0
 """How long the flows take to come in, so that workers can be killed meanwhile."""
 ENDING_S = 15.0
 """The same, where they are only asked to end."""
