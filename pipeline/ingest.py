@@ -55,14 +55,17 @@ class IngestMetrics:
         self._stage = self._metrics.stage("ingest")
         self.registry = self._metrics.registry
 
-    def observe(self, source: Source, chunk: Chunk) -> None:
+    def begin(self, source: Source) -> None:
+        """Tell of a source that is about to be read."""
+        if isinstance(source, Counting):
+            self._metrics.source_events.watch(source.source_id, source.name, source.counters)
+
+    def observe(self, chunk: Chunk) -> None:
         """Take in a chunk that was taken over."""
         self._stage.consumed.inc(chunk.rows.num_rows + len(chunk.rejects))
         for reject in chunk.rejects:
             self._stage.reject(reject.reason)
             self._stage.dead_letter(reject.reason)
-        if isinstance(source, Counting):
-            self._metrics.source_events.counts[source.name] = source.counters()
 
 
 def ingest_all(

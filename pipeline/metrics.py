@@ -5,7 +5,8 @@ Labels are bounded: stages, reasons, partitions; never an address, a sensor or a
 
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter as Totals
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -58,20 +59,30 @@ class PValues(Collector):
         yield family
 
 
+Counted = Callable[[], Mapping[str, int]]
+"""Returns counts by name."""
+
+
 class SourceEvents(Collector):
-    """Counters that live sources keep themselves, told as they stand."""
+    """Counters that live sources keep themselves, asked for when they are scraped."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, Mapping[str, int]] = {}  # by kind of source
+        self._sources: dict[str, tuple[str, Counted]] = {}  # by id: kind, and what tells
+
+    def watch(self, source_id: str, kind: str, counters: Counted) -> None:
+        """Tell of a source from now on; those of one kind, as the partitions of a topic, are added up."""
+        self._sources[source_id] = kind, counters
 
     def collect(self) -> Iterator[Metric]:
         """Yield one counter for each source and event."""
         family = CounterMetricFamily(
             "weir_source_events", "What else a live source has seen.", labels=("source", "event")
         )
-        for source, counts in sorted(self.counts.items()):
-            for event, count in counts.items():
-                family.add_metric([source, event], float(count))
+        totals: Totals[tuple[str, str]] = Totals()
+        for kind, counters in tuple(self._sources.values()):
+            totals.update({(kind, event): count for event, count in counters().items()})
+        for labels, count in sorted(totals.items()):
+            family.add_metric(labels, float(count))
         yield family
 
 

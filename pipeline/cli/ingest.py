@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +14,7 @@ from pipeline.exit_codes import exit_codes
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline.ingest import Ingested
+    from pipeline.ingest import Ingested, IngestMetrics
 
 
 @click.command(
@@ -62,7 +62,7 @@ def ingest(
     """
     from connectors.live import Live, open_live
     from pipeline.errors import SettingsError
-    from pipeline.ingest import Ingested, ingest_all
+    from pipeline.ingest import Ingested, IngestMetrics, ingest_all
     from pipeline.topic_plan import conflicts
 
     stop_on_sigterm()
@@ -78,17 +78,19 @@ def ingest(
             from_end=start == "end",
         )
         streams = open_live(live, settings.kafka)
-        ingested = Ingested()
-        with ExitStack() as stack:
-            observe = stack.enter_context(_metrics(settings, port)) if port is not None else _nothing
-            show = stack.enter_context(_status(ingested))
+        ingested, metrics, notes = Ingested(), IngestMetrics(), _Notes()
+        with _served(settings, port, metrics), _status(ingested) as show:
+
+            def begun(source: Source) -> None:
+                notes.tell(source)
+                metrics.begin(source)
 
             def seen(source: Source, chunk: Chunk) -> None:
                 ingested.add(source, chunk)
-                observe(source, chunk)
+                metrics.observe(chunk)
                 show()
 
-            ingest_all(settings, streams, stop=stop_event(), begun=_Notes(), seen=seen)
+            ingest_all(settings, streams, stop=stop_event(), begun=begun, seen=seen)
     click.echo(_json(ingested) if as_json else _text(ingested))
 
 
@@ -98,27 +100,25 @@ class _Notes:
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def __call__(self, source: Source) -> None:
+    def tell(self, source: Source) -> None:
+        """Tell what was not told yet."""
         for note in source.notes:
             if note not in self._told:
                 self._told.add(note)
                 click.echo(f"{source.name}: {note}", err=True)
 
 
-def _nothing(_source: Source, _chunk: Chunk) -> None:
-    """Observe nothing."""
-
-
 @contextmanager
-def _metrics(settings: Settings, port: int) -> Iterator[Callable[[Source, Chunk], None]]:
-    """Answer scrapers until the block ends; yield what to call with each chunk."""
+def _served(settings: Settings, port: int | None, metrics: "IngestMetrics") -> Iterator[None]:
+    """Answer scrapers until the block ends, if a port is given."""
     from pipeline.health import HealthServer
-    from pipeline.ingest import IngestMetrics
 
-    metrics = IngestMetrics()
+    if port is None:
+        yield
+        return
     with HealthServer(settings.worker.host, port, metrics.registry, lambda: None, list) as health:
         click.echo(f"metrics on http://{settings.worker.host}:{health.port}/metrics", err=True)
-        yield metrics.observe
+        yield
 
 
 @contextmanager
