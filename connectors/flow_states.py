@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.source_unsw import PORT_PROTOCOLS
+from connectors.protocols import PORT_PROTOCOLS
+from connectors.table_fields import mask_of
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
@@ -46,8 +47,8 @@ def states_of(protocol: pa.Array, flags: pa.Array, src_packets: pa.Array, dst_pa
     ['attempted']
     """
     sent, back, bits = _ints(src_packets), _ints(dst_packets), _ints(flags)
-    tcp = _mask(pc.equal(protocol, "tcp"))
-    asking = _mask(pc.is_in(protocol, _ASKING)) & ~(tcp & (bits != 0) & ~_any(bits, SYN))
+    tcp = mask_of(pc.equal(protocol, "tcp"))
+    asking = mask_of(pc.is_in(protocol, _ASKING)) & ~(tcp & (bits != 0) & ~_any(bits, SYN))
     one_way = np.asarray(dst_packets.is_null(), dtype=np.bool_)
     answered = back > 0
     refused = tcp & _any(bits, RST) & ~_any(bits, PSH | FIN) & (sent <= back)
@@ -70,10 +71,6 @@ def states_of(protocol: pa.Array, flags: pa.Array, src_packets: pa.Array, dst_pa
 
 def _ints(column: pa.Array) -> Ints:
     return np.asarray(pc.fill_null(column, 0), dtype=np.int64)
-
-
-def _mask(column: pa.Array) -> Mask:
-    return np.asarray(pc.fill_null(column, fill_value=False), dtype=np.bool_)
 
 
 def _any(bits: Ints, wanted: int) -> Mask:

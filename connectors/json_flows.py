@@ -13,9 +13,9 @@ from connectors.json_columns import read
 from connectors.json_paths import Fault, Path_, Picker
 from connectors.json_values import Values
 from connectors.mapping import FlowMapping, Place
-from connectors.protocols import protocol_name
+from connectors.protocols import PORT_PROTOCOLS, protocol_name
 from connectors.records import LATEST_US, TIME
-from connectors.source_unsw import PORT_PROTOCOLS
+from connectors.table_fields import renamed
 
 _NORMAL = ("benign", "normal", "background")
 _SECOND_US = 1_000_000
@@ -168,9 +168,7 @@ def _vocabulary(words: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def _renamed(column: pa.Array, rename: Callable[[str], str]) -> pa.Array:
-    coded = column.dictionary_encode()
-    words = [rename(word) or None for word in coded.dictionary.to_pylist()]
-    return pa.array(words, pa.string()).take(coded.indices)
+    return renamed(column, lambda word: rename(word) or None)
 
 
 def _label(word: str) -> str:

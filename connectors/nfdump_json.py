@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.flow_states import states_of
-from connectors.protocols import protocol_name
-from connectors.source_unsw import PORT_PROTOCOLS
-from connectors.table_fields import Fields
+from connectors.protocols import PORT_PROTOCOLS, protocol_name
+from connectors.table_fields import Fields, renamed
 
 LONGEST_RECORD = 65_536
 """Bytes; a longer record is none (nfdump's have about 700)."""
@@ -217,14 +216,13 @@ def convert(fields: Fields) -> dict[str, pa.Array]:
 
 
 def _protocols(fields: Fields) -> pa.Array:
-    coded = fields.count("proto").dictionary_encode()
-    numbers = coded.dictionary.to_pylist()
-    names = [None if number is None else protocol_name(str(number)) for number in numbers]
-    return pa.array(names, pa.string()).take(coded.indices)
+    return renamed(fields.count("proto"), lambda number: protocol_name(str(number)))
 
 
 def _flags(fields: Fields) -> pa.Array:
     """Return the bits of flags written as `...AP.SF`; null where there are none."""
-    coded = fields.text("tcp_flags").dictionary_encode()
-    bits = [sum(_FLAGS.get(letter, 0) for letter in {*text}) for text in coded.dictionary.to_pylist()]
-    return pa.array([bit or None for bit in bits], pa.int64()).take(coded.indices)
+    return renamed(fields.text("tcp_flags"), _bits, pa.int64())
+
+
+def _bits(text: str) -> int | None:
+    return sum(_FLAGS.get(letter, 0) for letter in {*text}) or None

@@ -10,6 +10,9 @@ PROTOCOL_NAMES = {
 .. [1] IANA, Assigned Internet Protocol Numbers.
 """
 
+PORT_PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite")
+"""Protocols that have ports; for the others the exporter wrote ICMP identifiers or 0."""
+
 _SPELLINGS = {
     **{str(number): name for number, name in PROTOCOL_NAMES.items()},
     "icmpv6": "ipv6-icmp",

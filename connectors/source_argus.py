@@ -13,11 +13,10 @@ import pyarrow.compute as pc
 
 from connectors import layouts
 from connectors.layouts import ARGUS, ARGUS_TOTALS, Layout
-from connectors.protocols import protocol_name
+from connectors.protocols import PORT_PROTOCOLS, protocol_name
 from connectors.records import CONN
 from connectors.source_table import Dataset, TableSource
-from connectors.source_unsw import PORT_PROTOCOLS
-from connectors.table_fields import Fields, ended
+from connectors.table_fields import Fields, ended, renamed
 
 _PROTOCOLS = {"rtp": "udp", "rtcp": "udp", "udt": "udp", "ipv6-icmp*": "ipv6-icmp"}
 _EXCHANGES = ("CON", "ACC", "EST", "FIN", "CLO", "INT", "REQ", "ECO", "ECR")
@@ -82,9 +81,8 @@ def _swap(swapped: pa.Array, src: pa.Array, dst: pa.Array) -> tuple[pa.Array, pa
 
 def _protocols(fields: Fields) -> pa.Array:
     """Return protocols by name; Argus calls some udp by what it carries."""
-    coded = pc.utf8_lower(fields.text("proto")).dictionary_encode()
-    names = [_PROTOCOLS.get(name, protocol_name(name)) for name in coded.dictionary.to_pylist()]
-    return pa.array(names, pa.string()).take(coded.indices)
+    lower = pc.utf8_lower(fields.text("proto"))
+    return renamed(lower, lambda name: _PROTOCOLS.get(name, protocol_name(name)))
 
 
 def _packets(fields: Fields, layout: Layout) -> tuple[pa.Array, pa.Array]:
@@ -106,9 +104,7 @@ def _packets(fields: Fields, layout: Layout) -> tuple[pa.Array, pa.Array]:
 def _labels(fields: Fields) -> pa.Array:
     if "label" not in fields:
         return pa.nulls(len(fields), pa.string())
-    coded = fields.text("label").dictionary_encode()
-    names = [_label(text) for text in coded.dictionary.to_pylist()]
-    return pa.array(names, pa.string()).take(coded.indices)
+    return renamed(fields.text("label"), _label)
 
 
 def _label(text: str) -> str | None:
@@ -127,9 +123,7 @@ def _states(
     marks = [
         pc.if_else(pc.fill_null(mask, fill_value=False), "1", "0") for mask in (swapped, silent, short, asks)
     ]
-    coded = pc.binary_join_element_wise(*marks, words, "").dictionary_encode()
-    states = [_state(case) for case in coded.dictionary.to_pylist()]
-    return pa.array(states, pa.string()).take(coded.indices)
+    return renamed(pc.binary_join_element_wise(*marks, words, ""), _state)
 
 
 def _state(case: str) -> str:

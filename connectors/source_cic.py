@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 
 from connectors import layouts
 from connectors.layouts import CIC_FLOWS, CIC_PLAIN, CIC_TIMED, Layout
-from connectors.protocols import protocol_name
+from connectors.protocols import PORT_PROTOCOLS, protocol_name
 from connectors.records import CONN
 from connectors.source_table import Dataset, TableSource, synthetic_times
-from connectors.source_unsw import PORT_PROTOCOLS
-from connectors.table_fields import Fields, ended
+from connectors.table_fields import Fields, ended, mask_of, renamed
 
 START_US = 1_499_040_000_000_000
 """2017-07-03, the first day of CIC-IDS2017: where the synthetic times of files without times begin."""
@@ -83,17 +82,13 @@ def _identity(fields: Fields, layout: Layout) -> dict[str, pa.Array]:
 
 def _protocols(fields: Fields) -> pa.Array:
     """Return protocols by name; 0, as CICFlowMeter calls all but tcp and udp, is null."""
-    coded = fields.count("protocol").dictionary_encode()
-    names = [protocol_name(str(number)) if number else None for number in coded.dictionary.to_pylist()]
-    return pa.array(names, pa.string()).take(coded.indices)
+    return renamed(fields.count("protocol"), lambda number: protocol_name(str(number)) if number else None)
 
 
 def _labels(fields: Fields) -> pa.Array:
     if "label" not in fields:
         return pa.nulls(len(fields), pa.string())
-    coded = fields.text("label").dictionary_encode()
-    names = [_label(text) for text in coded.dictionary.to_pylist()]
-    return pa.array(names, pa.string()).take(coded.indices)
+    return renamed(fields.text("label"), _label)
 
 
 def _label(text: str) -> str | None:
@@ -111,7 +106,7 @@ def _states(fields: Fields, protocol: pa.Array | None, silent: pa.Array) -> pa.A
 
     The releases of 2017 and 2018 count the flags of few packets only, so `reset` is rarer than it was.
     """
-    alone = _mask(silent)
+    alone = mask_of(silent)
     syn, rst = _is_above(fields, "synflagcount", 0), _is_above(fields, "rstflagcount", 0)
     payload = _is_above(fields, "totallengthoffwdpackets", 0) | _is_above(
         fields, "totallengthofbwdpackets", 0
@@ -126,18 +121,14 @@ def _states(fields: Fields, protocol: pa.Array | None, silent: pa.Array) -> pa.A
 
 def _is_udp(fields: Fields, protocol: pa.Array | None) -> Mask:
     if protocol is not None:
-        return _mask(pc.equal(protocol, "udp"))
+        return mask_of(pc.equal(protocol, "udp"))
     if "init_win_bytes_forward" not in fields:
         return np.zeros(len(fields), np.bool_)
-    return _mask(pc.equal(fields.number("init_win_bytes_forward"), _NO_WINDOW))
+    return mask_of(pc.equal(fields.number("init_win_bytes_forward"), _NO_WINDOW))
 
 
 def _is_above(fields: Fields, name: str, least: int) -> Mask:
-    return _mask(pc.greater(fields.count(name), least))
-
-
-def _mask(array: pa.Array) -> Mask:
-    return np.asarray(pc.fill_null(array, fill_value=False), dtype=np.bool_)
+    return mask_of(pc.greater(fields.count(name), least))
 
 
 _SYNTHETIC = "Event times are synthetic: 2017-07-03T00:00:00Z and 10 ms for each record; the file has none."

@@ -30,9 +30,8 @@ from connectors.base import ROWS_PER_CHUNK, Chunk, Reject
 from connectors.capture_file import Opening
 from connectors.capture_flows import Flows, Metering, metering_of
 from connectors.errors import SourceError
-from connectors.protocols import protocol_name
+from connectors.protocols import PORT_PROTOCOLS, protocol_name
 from connectors.records import ADDRESS, CONN, LATEST_US, TIME
-from connectors.source_unsw import PORT_PROTOCOLS
 
 IDLE_S = 120.0
 """Silence that ends a flow, s: that of Linux' connection tracking for UDP, between NetFlow's 15 s and

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.lines import TextFile
+from connectors.protocols import PORT_PROTOCOLS
 from connectors.records import TIME
 from connectors.source_lines import Count, LineSource, Parsed, columns_of, decoded, lower
-from connectors.source_unsw import PORT_PROTOCOLS
-from connectors.table_fields import Fields
+from connectors.table_fields import Fields, mask_of, renamed
 
 NAME = "suricata"
 _SYN, _RST = 0x02, 0x04
@@ -171,9 +171,7 @@ def _times(fields: Fields, name: str) -> pa.Array:
 
 
 def _services(fields: Fields) -> pa.Array:
-    coded = pc.utf8_lower(fields.text("app_proto")).dictionary_encode()
-    names = [_SERVICES.get(name, name) for name in coded.dictionary.to_pylist()]
-    return pa.array(names, pa.string()).take(coded.indices)
+    return renamed(pc.utf8_lower(fields.text("app_proto")), lambda name: _SERVICES.get(name, name))
 
 
 def _states(fields: Fields, protocol: pa.Array, answered: pa.Array) -> pa.Array:
@@ -184,9 +182,9 @@ def _states(fields: Fields, protocol: pa.Array, answered: pa.Array) -> pa.Array:
     - Answered, and for TCP with a SYN from both sides: `established`.
     - Everything else, as TCP whose beginning was not seen: `other`.
     """
-    is_tcp = _mask(pc.equal(protocol, "tcp"))
-    replied = _mask(answered)
-    asks = _mask(pc.is_in(protocol, pa.array(PORT_PROTOCOLS))) | _mask(
+    is_tcp = mask_of(pc.equal(protocol, "tcp"))
+    replied = mask_of(answered)
+    asks = mask_of(pc.is_in(protocol, pa.array(PORT_PROTOCOLS))) | mask_of(
         pc.is_in(fields.text("icmp_type"), pa.array(["8", "128"]))
     )
     ours, theirs = _flags(fields, "tcp_flags_ts"), _flags(fields, "tcp_flags_tc")
@@ -207,9 +205,7 @@ def _states(fields: Fields, protocol: pa.Array, answered: pa.Array) -> pa.Array:
 
 def _flags(fields: Fields, name: str) -> npt.NDArray[np.int64]:
     """Return the TCP flags that are written in hex; 0 where there are none."""
-    coded = fields.text(name).dictionary_encode()
-    values = pa.array([_hex(text) for text in coded.dictionary.to_pylist()], pa.int64())
-    return np.asarray(values.take(coded.indices), dtype=np.int64)
+    return np.asarray(renamed(fields.text(name), _hex, pa.int64()), dtype=np.int64)
 
 
 def _hex(text: str) -> int:
@@ -217,7 +213,3 @@ def _hex(text: str) -> int:
         return int(text, 16) & 0xFF
     except ValueError:
         return 0
-
-
-def _mask(column: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(pc.fill_null(column, fill_value=False), dtype=np.bool_)

@@ -7,15 +7,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.layouts import UNSW_PARTITION, UNSW_RAW, Layout
+from connectors.protocols import PORT_PROTOCOLS
 from connectors.records import CONN, LATEST_US, TIME, UNSW
 from connectors.source_table import Dataset, feature_columns, synthetic_times
-from connectors.table_fields import Fields
+from connectors.table_fields import Fields, mask_of, renamed
 
 START_US = 1_421_884_800_000_000
 """2015-01-22, the first day of the capture: where the synthetic times of the partition begin."""
 
-PORT_PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite")
-"""Protocols that have ports; for the others the exporter wrote ICMP identifiers or 0."""
 
 _SPELLINGS = {"": "normal", "Normal": "normal", "Backdoors": "Backdoor"}
 _UNNAMED_ATTACK = "unnamed attack"
@@ -57,9 +56,7 @@ def _times(fields: Fields) -> pa.Array:
 
 
 def _category(fields: Fields) -> pa.Array:
-    coded = fields.text("attack_cat").dictionary_encode()
-    names = [_SPELLINGS.get(name, name) for name in coded.dictionary.to_pylist()]
-    return pa.array(names, pa.string()).take(coded.indices)
+    return renamed(fields.text("attack_cat"), lambda name: _SPELLINGS.get(name, name))
 
 
 def _conn(fields: Fields, _layout: Layout) -> Mapping[str, pa.Array]:
@@ -93,10 +90,8 @@ def _states(fields: Fields, protocol: pa.Array, answered: pa.Array) -> pa.Array:
       `no`, `-`; one-way FIN or CON, half of which was not seen): `other`.
     """
     word = np.char.upper(np.asarray(fields.text("state").to_pylist(), dtype=np.str_))
-    replied = np.asarray(pc.fill_null(answered, fill_value=False), dtype=np.bool_)
-    shaken = np.asarray(
-        pc.fill_null(pc.greater(fields.number("synack"), 0), fill_value=False), dtype=np.bool_
-    )
+    replied = mask_of(answered)
+    shaken = mask_of(pc.greater(fields.number("synack"), 0))
     asks = np.asarray(pc.is_in(protocol, pa.array([*PORT_PROTOCOLS, "icmp"])), dtype=np.bool_)
     exchange = np.isin(word, ["FIN", "CON", "ACC", "CLO", "INT", "REQ", "ECO", "ECR"])
     request = np.isin(word, ["INT", "REQ", "ECO"])

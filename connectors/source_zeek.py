@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from connectors.errors import NotYetError, SourceError
 from connectors.lines import TextFile
+from connectors.protocols import PORT_PROTOCOLS
 from connectors.source_lines import (
     Count,
     Fault,
@@ -27,8 +28,7 @@ from connectors.source_lines import (
     ended_at,
     lower,
 )
-from connectors.source_unsw import PORT_PROTOCOLS
-from connectors.table_fields import Fields
+from connectors.table_fields import Fields, renamed
 from connectors.table_file import split_cells
 
 NAME = "zeek"
@@ -302,15 +302,12 @@ def _payload(fields: Fields, name: str, ip_name: str) -> pa.Array:
 
 def _states(fields: Fields, protocol: pa.Array, answered: pa.Array) -> pa.Array:
     """Map Zeek's states; of ICMP, where it knows none, an echo request without an answer is an attempt."""
-    word = pc.utf8_upper(fields.text("conn_state")).dictionary_encode()
-    names = pa.array([_STATES.get(name, "other") for name in word.dictionary.to_pylist()], pa.string())
+    told = renamed(pc.utf8_upper(fields.text("conn_state")), lambda word: _STATES.get(word, "other"))
     is_icmp = pc.is_in(protocol, pa.array(["icmp", "ipv6-icmp"]))
     asks = pc.is_in(fields.text("id.orig_p"), pa.array(_ECHO_REQUESTS))
     icmp = pc.if_else(pc.fill_null(answered, False), "established", pc.if_else(asks, "attempted", "other"))
-    return pc.if_else(is_icmp, icmp, names.take(word.indices))
+    return pc.if_else(is_icmp, icmp, told)
 
 
 def _labels(fields: Fields) -> pa.Array:
-    coded = fields.text("label").dictionary_encode()
-    names = [_LABELS.get(name.lower(), name) for name in coded.dictionary.to_pylist()]
-    return pa.array(names, pa.string()).take(coded.indices)
+    return renamed(fields.text("label"), lambda name: _LABELS.get(name.lower(), name))

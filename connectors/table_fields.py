@@ -1,7 +1,9 @@
 """The cells of a block, read as numbers, texts, ports and addresses; cells that cannot be read are faults."""
 
 import ipaddress
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ from connectors.records import ADDRESS, LATEST_US, TIME
 from connectors.table_file import Block
 
 _MAPPED = bytes(10) + b"\xff\xff"
+_TEXT = pa.string()
 
 # 2019/04/04 14:03:53.362436, 2019-04-04T14:03:53Z and their like; without a zone it is UTC.
 _WRITTEN_TIME = r"^(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,6})?)\d*(Z|[+-]\d\d:?\d\d)?$"
@@ -204,3 +207,20 @@ def _without_exponents(column: pa.Array) -> pa.Array:
     whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), float(1 << 53)))
     counts = pc.if_else(whole, numbers, None).cast(pa.int64())
     return pc.coalesce(counts.cast(pa.string()), column)
+
+
+def renamed(column: pa.Array, rename: Callable[[Any], Any], kind: pa.DataType = _TEXT) -> pa.Array:
+    """Return a column with each distinct value replaced; null stays null.
+
+    Examples
+    --------
+    >>> renamed(pa.array(["A", None, "B", "A"]), {"A": "a"}.get).to_pylist()
+    ['a', None, None, 'a']
+    """
+    coded = column.dictionary_encode()
+    return pa.array([rename(value) for value in coded.dictionary.to_pylist()], kind).take(coded.indices)
+
+
+def mask_of(column: pa.Array) -> npt.NDArray[np.bool_]:
+    """Return where a column of truth values is true; null is not."""
+    return np.asarray(pc.fill_null(column, fill_value=False), dtype=np.bool_)
