@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import kstest
 
 from detectors import registry
 from detectors.base import Progress, Scores, no_progress
@@ -21,7 +22,7 @@ from pipeline.words import feature_kind, feature_text
 from training.captured import Captured
 from training.errors import TrainingError
 from training.evaluate import Evaluation, evaluate
-from training.metrics import ALPHAS, FalseAlarms, Floats
+from training.metrics import ALPHAS, FalseAlarms
 from training.splits import Rows, Split
 from training.train import Plan, draft, fit, write
 from training.trimming import Trimmed, Trimming, trimmed
@@ -151,15 +152,8 @@ def observe(found: Evaluation, dataset: Captured) -> Observed:
         flows_per_hour=dataset.features.num_rows / max(dataset.hours, 1e-9),
         flagged=found.figures.false_alarms,
         tenths=tuple(float(count / n) for count in tenths),
-        distance=_from_uniform(p_values),
+        distance=float(kstest(p_values, "uniform").statistic),
     )
-
-
-def _from_uniform(p_values: Floats) -> float:
-    """Return the Kolmogorov-Smirnov distance of p-values to the uniform distribution."""
-    ordered, n = np.sort(p_values), p_values.size
-    steps = np.arange(1, n + 1) / n
-    return float(max(np.max(steps - ordered), np.max(ordered - steps + 1 / n)))
 
 
 def _oddest(bundle: Bundle, dataset: Captured, rows: Rows, found: Evaluation) -> Iterator[str]:
