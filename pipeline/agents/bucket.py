@@ -49,17 +49,18 @@ def _backwards(
                 yield message, headers
 
 
-def told_so_far(reader: KafkaReader, topic: str, partition: int, fresh: Told | None) -> Told | None:
-    """Return what the verdicts of a lane have told in the bucket that is open at the end of their log.
+def told_so_far(reader: KafkaReader, at: Message, fresh: Told | None) -> Told | None:
+    """Return what the verdicts of a lane up to the message `at` have told in the bucket open then.
 
-    So a worker that goes on in the middle of a bucket explains the same rows as one that never stopped.
+    So a worker that goes on in the middle of a bucket explains the same rows as one that never
+    stopped, though a zombie goes on as well and its verdicts stand behind.
     """
     if fresh is None:
         return None
-    _, end = reader.offsets(topic)[partition]
-    start, answered = bucket_start(reader, topic, partition, end, fresh.width_us / 1e6)
+    end = at.offset + 1
+    start, answered = bucket_start(reader, at.topic, at.partition, end, fresh.width_us / 1e6)
     told = fresh
-    for message in reader.read_range(topic, partition, start, end):
+    for message in reader.read_range(at.topic, at.partition, start, end):
         with suppress(JournalError, RecordError):
             headers = DetectionsHeaders.from_kafka(message.headers)
             if headers.flows_offset > answered and not headers.begins:

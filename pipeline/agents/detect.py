@@ -37,6 +37,10 @@ NO_FEATURES = -1
 """`input_offset` of a verdict that was made from flows directly: no features message has it."""
 
 
+Entry = tuple[Message, DetectionsHeaders]
+"""A message of a lane's journal, and its headers read."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What a lane's next verdict depends on beside its message and the rows looked back on."""
@@ -267,10 +271,12 @@ class DetectRole:
 
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
         """Go on behind the last message of the lane's journal."""
+        found = furthest(journal_tail(reader, self.output_topic, partition, DetectionsHeaders.from_kafka))
+        # Asked for after the journal: a zombie may go on meanwhile, answering what comes now.
         begin, end = reader.offsets(self.input_topic)[partition]
-        journal = self._journal(reader, partition)
-        if journal is None:
+        if found is None:
             return self._without_journal(partition, begin, upto)
+        at, journal = found
         if journal.input_offset >= end:
             raise JournalError(
                 f"{self.output_topic}/{partition} answers offset {journal.input_offset} of "
@@ -280,20 +286,20 @@ class DetectRole:
         done = journal.input_offset
         is_gap = done + 1 < begin and done != NO_FEATURES
         incidents = (lost(self.input_topic, partition, done + 1, begin),) if is_gap else ()
-        state = self.seen(reader, partition, journal)
-        past = self._past(reader, partition)
+        state = self.seen(reader, at, journal)
+        past = self._past(reader, at)
         lane = DetectLane(self, partition, done=done, answered=journal.flows_offset, state=state, past=past)
         return Restored(lane=lane, start=max(begin, done + 1), incidents=incidents)
 
-    def seen(self, reader: KafkaReader, partition: int, journal: DetectionsHeaders) -> State:
-        """Return what the verdicts of a lane have told in the bucket that is open, and what it has seen."""
-        told = told_so_far(reader, self.output_topic, partition, self.judge.nothing_told())
+    def seen(self, reader: KafkaReader, at: Message, journal: DetectionsHeaders) -> State:
+        """Return what a lane's verdicts up to `at` have told in the bucket open then, and its watch."""
+        told = told_so_far(reader, at, self.judge.nothing_told())
         return State(told, self.judge.watcher.read(journal.watch))
 
-    def _past(self, reader: KafkaReader, partition: int) -> Past | None:
-        """Return what a lane keeps of its rows that have had a verdict, for its panel to look back on."""
+    def _past(self, reader: KafkaReader, at: Message) -> Past | None:
+        """Return what a lane keeps of its rows with a verdict up to `at`, for its panel to look back on."""
         missing, offsets = self.judge.depth.rows, list[int]()
-        for entry in self._newest_answers(reader, partition):
+        for entry in self._newest_answers(reader, at):
             if missing <= 0:
                 break
             if entry.rows and entry.input_offset != NO_FEATURES:
@@ -301,7 +307,7 @@ class DetectRole:
                 missing -= entry.rows
         if not offsets:
             return None
-        found = self._bodies(reader, partition, offsets)
+        found = self._bodies(reader, at.partition, offsets)
         rows = [decode(found[offset]) for offset in reversed(offsets) if offset in found]
         return self.judge.depth.past(None, pa.concat_batches(rows)) if rows else None
 
@@ -311,20 +317,16 @@ class DetectRole:
         messages = reader.read_range(self.input_topic, partition, min(wanted), max(wanted) + 1)
         return {message.offset: message.value or b"" for message in messages if message.offset in wanted}
 
-    def _newest_answers(self, reader: KafkaReader, partition: int) -> Iterator[DetectionsHeaders]:
-        """Yield the answers of a lane's journal, the newest first, without repeats of dead workers."""
-        begin, end = reader.offsets(self.output_topic)[partition]
+    def _newest_answers(self, reader: KafkaReader, at: Message) -> Iterator[DetectionsHeaders]:
+        """Yield the answers of a lane's journal from `at` back, without repeats of dead workers."""
+        begin, _ = reader.offsets(at.topic)[at.partition]
         lowest = sys.maxsize
-        for message in newest_first(reader, self.output_topic, partition, begin, end, block=READ_BACK):
+        for message in newest_first(reader, at.topic, at.partition, begin, at.offset + 1, block=READ_BACK):
             with suppress(JournalError):
                 entry = DetectionsHeaders.from_kafka(message.headers)
                 if not entry.begins and entry.flows_offset < lowest:
                     lowest = entry.flows_offset
                     yield entry
-
-    def _journal(self, reader: KafkaReader, partition: int) -> DetectionsHeaders | None:
-        tail = journal_tail(reader, self.output_topic, partition, DetectionsHeaders.from_kafka)
-        return furthest([entry for _, entry in tail])
 
     def _without_journal(self, partition: int, begin: int, upto: int) -> Restored:
         detail = (
@@ -347,9 +349,9 @@ def fresh_lanes(reader: KafkaReader, role: Role) -> list[int]:
     return sorted(p for p, (_, end) in reader.offsets(output).items() if not end and p not in committed)
 
 
-def furthest(entries: Sequence[DetectionsHeaders]) -> DetectionsHeaders | None:
+def furthest(journal: Sequence[Entry]) -> Entry | None:
     """Return the journal entry that is furthest on; of several first marks the earliest counts."""
-    answers = [entry for entry in entries if not entry.begins]
+    answers = [entry for entry in journal if not entry[1].begins]
     if answers:
-        return max(answers, key=lambda entry: entry.flows_offset)
-    return min(entries, key=lambda entry: entry.input_offset, default=None)
+        return max(answers, key=lambda entry: entry[1].flows_offset)
+    return min(journal, key=lambda entry: entry[1].input_offset, default=None)

@@ -302,8 +302,9 @@ class FeaturesRole:
 
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
         """Rebuild a lane from the last message of its journal."""
-        begin, end = reader.offsets(self.input_topic)[partition]
         tail = journal_tail(reader, self.output_topic, partition, FeaturesHeaders.from_kafka)
+        # Asked for after the journal: a zombie may go on meanwhile, answering what comes now.
+        begin, end = reader.offsets(self.input_topic)[partition]
         if not tail:
             return self._without_journal(partition, begin, upto)
         journal = max((headers for _, headers in tail), key=lambda headers: headers.flows_offset)

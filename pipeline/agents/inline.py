@@ -201,18 +201,20 @@ class InlineRole:
 
     def restore(self, reader: KafkaReader, partition: int, upto: int) -> Restored:
         """Rebuild a lane from the furthest message of its journal."""
-        begin, end = reader.offsets(self.input_topic)[partition]
         topic = self.detect.output_topic
-        entries = [entry for _, entry in journal_tail(reader, topic, partition, _read)]
-        journal = furthest([said for said, _ in entries])
-        if journal is None:
+        entries = journal_tail(reader, topic, partition, _read)
+        # Asked for after the journal: a zombie may go on meanwhile, answering what comes now.
+        begin, end = reader.offsets(self.input_topic)[partition]
+        found = furthest([(message, said) for message, (said, _) in entries])
+        if found is None:
             return self._without_journal(partition, begin, upto)
-        windows = next(windows for said, windows in entries if said is journal)
+        at, journal = found
+        windows = next(windows for message, (_, windows) in entries if message is at)
         if windows is None:
             # Written by a detect worker behind a features worker: every flow of the log warms the windows.
             windows = self._windows(journal.flows_offset, journal.clock_end_us, low=begin)
         self.features.agree(windows, topic, partition, end)
-        state = self.detect.seen(reader, partition, journal)
+        state = self.detect.seen(reader, at, journal)
         lane = InlineLane(self, partition, done=journal.flows_offset, journal=windows, state=state)
         return Restored(
             lane=lane,
