@@ -5,7 +5,7 @@ a record of its own. Only records that hold both directions have an answer.
 """
 
 import os
-import select
+import selectors
 import shutil
 import subprocess
 import tempfile
@@ -227,11 +227,13 @@ def _started(command: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[byte
 
 
 def _heard(output: IO[bytes], path: Path) -> Iterator[bytes]:
-    while select.select([output], [], [], SILENCE_S)[0]:
-        part = os.read(output.fileno(), _PART)
-        if not part:
-            return
-        yield part
+    with selectors.DefaultSelector() as ready:
+        ready.register(output, selectors.EVENT_READ)
+        while ready.select(SILENCE_S):
+            part = os.read(output.fileno(), _PART)
+            if not part:
+                return
+            yield part
     raise _silent(path)
 
 

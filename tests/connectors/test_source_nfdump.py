@@ -3,10 +3,12 @@
 import gzip
 import os
 import random
+import resource
 import stat
 import subprocess
 import time
 from collections import Counter
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -289,6 +291,23 @@ def test_the_program_ends_when_we_stop(tmp_path: Path, started: list[subprocess.
     chunks.close()
 
     assert started[-1].poll() == -9
+
+
+def test_a_process_with_thousands_of_open_files_reads_on(tmp_path: Path) -> None:
+    """An exporter's listener or a long service has more of them than `select` can name."""
+    need_nfdump()
+    binary = nfdump_binary(tmp_path / "a", 30)
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, min(most, 4096)), most))
+    try:
+        if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2048:
+            pytest.skip("this system allows fewer than 2048 open files")
+        with ExitStack() as stack:
+            for _ in range(1100):
+                stack.enter_context(binary.open("rb"))
+            assert len(read(NfdumpSource(binary))[0]) == 30
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
 
 
 def test_what_the_program_complains_about_is_an_error(tmp_path: Path) -> None:
