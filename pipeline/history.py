@@ -179,7 +179,16 @@ def source_numbers(rows: pa.RecordBatch | pa.Table) -> Rows:
 
     Rows without a source address are all of one source of their sensor.
     """
-    sensors, addresses = (_codes(rows.column(name)) for name in ("sensor", "src_ip"))
+    return _numbers(rows, "src_ip")
+
+
+def destination_numbers(rows: pa.RecordBatch | pa.Table) -> Rows:
+    """Return a number for each row, the same for rows to one destination, as `source_numbers` does."""
+    return _numbers(rows, "dst_ip")
+
+
+def _numbers(rows: pa.RecordBatch | pa.Table, address: str) -> Rows:
+    sensors, addresses = (_codes(rows.column(name)) for name in ("sensor", address))
     numbers: Rows = sensors * (addresses.max(initial=0) + 1) + addresses
     return numbers
 

@@ -1,52 +1,29 @@
 """What is left out of learning where nobody labelled the rows: the excess of bursts, and the oddest rows.
 
-Attacks in traffic that is learned teach the model that they are normal. Most of their flows come in
-bursts: a scan is thousands of flows of one source in a minute. So the flows of one source in one minute
-are cut to the number that `USUAL` of such groups stay within, in the calibration rows, too. On request the
-detector is then fitted once more, without the share of the remaining rows that the first fit finds oddest.
-
-Measured with BEAA on three days of the synthetic site, six kinds of attack left in (6 to 7 % of the rows to
-fit on), means of three seeds, alpha 0.01:
-
-==============================  =================  ===============  =============
-what is left out                average precision  stated alarms x  attacks found
-==============================  =================  ===============  =============
-attacks, by their labels                     0.90             0.71           90 %
-nothing                                      0.25             0.38            1 %
-the oddest 1 %                               0.25             0.53            3 %
-bursts, not in calibration                   0.79             0.01           14 %
-bursts, in calibration, too                  0.79             0.99           58 %
-so, and the oddest 1 %                       0.75             0.79           37 %
-==============================  =================  ===============  =============
-
-So nothing but bursts is left out unless asked for. On UNSW-NB15 as plain flows, where every source sends
-much, neither changes the average precision by more than 0.02.
+Attacks in traffic that is learned teach the model that they are normal. The excess of bursts
+(`training.bursts`) is most of their flows; it goes out of the calibration rows, too, or it would make alarms
+rarer than stated. On request the detector is then fitted once more, without the share of the remaining rows
+that the first fit finds oddest. That takes rare normal flows with it, so nothing but bursts is left out
+unless asked for: docs/performance.md, "What is learned from captures that hold attacks".
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectors.base import Scores
-from pipeline.features.arrays import times_us
-from pipeline.history import source_numbers
 from pipeline.publication import address_text
+from training.bursts import Usual, without_bursts
 from training.datasets import Dataset
 from training.errors import TrainingError
-from training.splits import NO_ROWS, US_PER_S, Rows, Split
-
-MINUTE_US = 60 * US_PER_S
-
-USUAL = 0.9
-"""Share of the groups of one source's flows in one minute that are taken as no burst."""
+from training.splits import NO_ROWS, Rows, Split
 
 NAMED = 5
-"""Sources and services that are named of what was left out."""
+"""Addresses and services that are named of what was left out."""
 
 Score = Callable[[Split, Rows], Scores]
 """Scores of rows, (n,), by a detector fitted on the fit part of a split."""
@@ -70,7 +47,7 @@ class Trimmed:
     """A split whose parts have been trimmed, and what was left out of the fit part."""
 
     split: Split
-    longest: int | None  # flows of a source in a minute that are kept; None: bursts were not cut
+    usual: Usual | None  # what is no burst; None: bursts were not cut
     bursts: Rows = field(default_factory=lambda: NO_ROWS)
     odd: Rows = field(default_factory=lambda: NO_ROWS)
     n_cal: int = 0  # rows left out of the calibration part, for either reason
@@ -79,7 +56,7 @@ class Trimmed:
         """Return what a manifest records."""
         return {
             "contamination": trimming.contamination,
-            "longest_burst": self.longest,
+            "no_burst_in_a_minute": asdict(self.usual) if self.usual else None,
             "cut_from_bursts": int(self.bursts.size),
             "left_out_as_odd": int(self.odd.size),
             "odd_mostly": mostly(dataset, self.odd),
@@ -117,20 +94,18 @@ def trimmed(split: Split, dataset: Dataset, trimming: Trimming, score: Score) ->
     TrainingError
         If too few rows would be left.
     """
-    kept, longest = split, None
+    kept, usual = split, None
     if trimming.cut_bursts:
-        longest = usual_burst(dataset, split.fit)
-        parts = (split.fit, split.val, split.cal)
-        fit, val, cal = (without_bursts(dataset, rows, longest) for rows in parts)
+        (fit, val, cal), usual = without_bursts(dataset, (split.fit, split.val, split.cal))
         kept = replace(split, fit=fit, val=val, cal=cal)
     bursts = np.setdiff1d(split.fit, kept.fit)
     if not trimming.contamination:
         n_cal = split.cal.size - kept.cal.size
-        return Trimmed(split=_checked(kept), longest=longest, bursts=bursts, n_cal=n_cal)
+        return Trimmed(split=_checked(kept), usual=usual, bursts=bursts, n_cal=n_cal)
     without = _without_odd(kept, trimming, score)
     return Trimmed(
         split=_checked(without),
-        longest=longest,
+        usual=usual,
         bursts=bursts,
         odd=np.setdiff1d(kept.fit, without.fit),
         n_cal=split.cal.size - without.cal.size,
@@ -164,41 +139,23 @@ def least_odd(rows: Rows, scores: Scores, share: float) -> Rows:
     return np.sort(rows[order[: rows.size - n_out]])
 
 
-def usual_burst(dataset: Dataset, rows: Rows) -> int:
-    """Return how many flows a source sends in a minute, at most, in `USUAL` of the groups of such flows."""
-    _, counts = np.unique(_groups(dataset, rows), return_counts=True)
-    return int(np.quantile(counts, USUAL, method="higher"))
-
-
-def without_bursts(dataset: Dataset, rows: Rows, longest: int) -> Rows:
-    """Return `rows` with the first `longest` flows of each source in each minute."""
-    groups = _groups(dataset, rows)
-    order = np.argsort(groups, kind="stable")
-    ordered = groups[order]
-    rank = np.arange(rows.size) - np.searchsorted(ordered, ordered, side="left")
-    return np.sort(rows[order[rank < longest]])
-
-
-def _groups(dataset: Dataset, rows: Rows) -> npt.NDArray[np.int64]:
-    """Return a number for each row, the same for flows of one source in one minute."""
-    features = dataset.take(rows)
-    minutes = times_us(features) // MINUTE_US
-    minutes -= minutes.min(initial=0)
-    groups: npt.NDArray[np.int64] = source_numbers(features) * (minutes.max(initial=0) + 1) + minutes
-    return groups
-
-
 def mostly(dataset: Dataset, rows: Rows) -> dict[str, dict[str, int]]:
-    """Return the sources and the services (protocol and port) that most of some rows are of, with counts."""
+    """Return the addresses and services (protocol and port) that most of some rows are of, with counts."""
     features = dataset.take(rows)
-    addresses = features.column("src_ip").to_pylist()
     ports, protocols = (features.column(name).to_pylist() for name in ("dst_port", "protocol"))
-    sources = [address_text(address) if address else "no address" for address in addresses]
     services = [
         f"{protocol or 'no protocol'}/{'no port' if port is None else port}"
         for protocol, port in zip(protocols, ports, strict=True)
     ]
-    return {"sources": _most_frequent(sources), "services": _most_frequent(services)}
+    return {
+        "sources": _most_frequent(_addresses(features.column("src_ip"))),
+        "destinations": _most_frequent(_addresses(features.column("dst_ip"))),
+        "services": _most_frequent(services),
+    }
+
+
+def _addresses(column: pa.Array) -> list[str]:
+    return [address_text(address) if address else "no address" for address in column.to_pylist()]
 
 
 def _most_frequent(names: Sequence[str]) -> dict[str, int]:

@@ -61,7 +61,7 @@ def capture_options(command: Command) -> Command:
             ),
             click.option(
                 "--keep-bursts", is_flag=True,
-                help="--from: learn every flow of sources that send unusually many in a minute.",
+                help="--from: learn every flow of addresses that send or get unusually many in a minute.",
             ),
             click.option(
                 "--trim-cal", is_flag=True,
@@ -138,8 +138,9 @@ def _show_data(learned: "Learned", dataset: "Captured", console: "Console") -> N
     say(f"{n:,} flows of {dataset.hours:.2g} h ({rate:,.0f} an hour), without labels")
     for note in dataset.notes:
         say(f"Note: {note}")
-    if told["longest_burst"] is not None:
-        cut = f"beyond {told['longest_burst']} of one source in a minute"
+    if usual := told["no_burst_in_a_minute"]:
+        cut = f"beyond {usual['sent']} from one source or {usual['received']} to one destination in a minute"
+        cut += " (busier destinations: beyond what is usual there)"
         say(f"Left out: {told['cut_from_bursts']:,} flows {cut}{_mostly(told['bursts_mostly'])}")
     if told["contamination"]:
         oddest = f"the oddest {told['contamination']:g} by a first fit"
