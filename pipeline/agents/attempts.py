@@ -36,6 +36,11 @@ class Attempts:
         self._files: dict[tuple[str, int], int] = {}
         self._me = secrets.randbits(62)
 
+    def close(self) -> None:
+        """Close the files; they are opened again where they are needed."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+
     def begin(self, topic: str, partition: int, offset: int) -> int:
         """Note that work on a message begins; return how many processes died over it before."""
         suspect, deaths = self._suspect(topic, partition)

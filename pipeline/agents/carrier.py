@@ -71,6 +71,7 @@ class Carrier:
         """Drop the state of all lanes: after a rebalance each comes back from its journal."""
         self._lanes.clear()
         self._next.clear()
+        self._attempts.close()
         self._meter.forget()
 
     async def settled(self) -> None:

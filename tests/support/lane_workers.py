@@ -37,11 +37,12 @@ class LaneWorker:
         self._role = role
         self._log = log
         self._left = dies_at
+        self._attempts = Attempts(folder, limit=1000)
         self.carrier = Carrier(
             role,
             log,  # reads as KafkaReader does
             self._send,
-            Attempts(folder, limit=1000),
+            self._attempts,
             Meter(role.name, Metrics()),
             lambda _message: True,
             exit_process=_killed,
@@ -68,6 +69,8 @@ class LaneWorker:
             if self._left is None:
                 raise  # nobody wanted that
             return False
+        finally:
+            self._attempts.close()
         return True
 
 

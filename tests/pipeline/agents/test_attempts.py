@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from hypothesis import given
@@ -55,13 +56,13 @@ def test_every_lane_has_its_own_count(steps: list[tuple[str, int, int, bool]]) -
     with tempfile.TemporaryDirectory() as folder:
         deaths: dict[tuple[str, int], tuple[int, int]] = {}
         for topic, partition, offset, dies in steps:
-            attempts = Attempts(Path(folder))
             at, n = deaths.get((topic, partition), (-1, 0))
-            assert attempts.begin(topic, partition, offset) == (n if at == offset else 0)
-            if dies:
-                deaths[topic, partition] = (offset, n + 1 if at == offset else 1)
-                continue
-            attempts.end(topic, partition)
+            with closing(Attempts(Path(folder))) as attempts:
+                assert attempts.begin(topic, partition, offset) == (n if at == offset else 0)
+                if dies:
+                    deaths[topic, partition] = (offset, n + 1 if at == offset else 1)
+                    continue
+                attempts.end(topic, partition)
             if offset >= at:
                 deaths[topic, partition] = (-1, 0)
 
