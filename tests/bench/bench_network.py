@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from rig import Report, Table, arguments
+from rig import Report, Table, arguments, spread
 
 from connectors.kinds import open_file
 from connectors.records import CONN, TIME
@@ -95,11 +95,6 @@ def unsw(seeds: range, detectors: Sequence[str]) -> Table:
     columns = ["detector", "ROC-AUC", "AP", "ROC-AUC without windows", "AP without windows"]
     note = f"Random: ROC-AUC 0.5, AP {share:.3f}. Mean and standard deviation over the seeds."
     return Table(title="UNSW-NB15 as plain flows", columns=columns, rows=lines, note=note)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Return mean and standard deviation."""
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
 
 
 def synthetic(sites: range) -> list[Table]:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 # One BLAS thread, as in a worker; before numpy is imported, by this process or by its children.
@@ -42,6 +43,11 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str | float | None]]
     note: str = ""
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return mean and standard deviation, as a table shows them."""
+    return f"{mean(values):.3f} ± {stdev(values) if len(values) > 1 else 0:.3f}"
 
 
 @dataclass(frozen=True, kw_only=True)
