@@ -48,20 +48,20 @@ def states_of(protocol: pa.Array, flags: pa.Array, src_packets: pa.Array, dst_pa
     """
     sent, back, bits = _ints(src_packets), _ints(dst_packets), _ints(flags)
     tcp = mask_of(pc.equal(protocol, "tcp"))
-    asking = mask_of(pc.is_in(protocol, _ASKING)) & ~(tcp & (bits != 0) & ~_any(bits, SYN))
+    asking = mask_of(pc.is_in(protocol, _ASKING)) & ~(tcp & (bits != 0) & ~any_of(bits, SYN))
     one_way = np.asarray(dst_packets.is_null(), dtype=np.bool_)
     answered = back > 0
-    refused = tcp & _any(bits, RST) & ~_any(bits, PSH | FIN) & (sent <= back)
+    refused = tcp & any_of(bits, RST) & ~any_of(bits, PSH | FIN) & (sent <= back)
     seen = tcp & one_way
     chosen = np.select(
         [
             answered & refused,
-            answered & tcp & _any(bits, RST),
+            answered & tcp & any_of(bits, RST),
             answered,
             ~answered & ~one_way & asking,
-            seen & _any(bits, SYN) & ~_any(bits, ACK),
-            seen & _any(bits, ACK) & _any(bits, RST) & _any(bits, SYN | PSH | FIN),
-            seen & _any(bits, ACK) & ~_any(bits, RST),
+            seen & any_of(bits, SYN) & ~any_of(bits, ACK),
+            seen & any_of(bits, ACK) & any_of(bits, RST) & any_of(bits, SYN | PSH | FIN),
+            seen & any_of(bits, ACK) & ~any_of(bits, RST),
         ],
         ["rejected", "reset", "established", "attempted", "attempted", "reset", "established"],
         "other",
@@ -73,6 +73,7 @@ def _ints(column: pa.Array) -> Ints:
     return np.asarray(pc.fill_null(column, 0), dtype=np.int64)
 
 
-def _any(bits: Ints, wanted: int) -> Mask:
+def any_of(bits: Ints, wanted: int) -> Mask:
+    """Say where any of the wanted flags is set."""
     mask: Mask = (bits & wanted) != 0
     return mask

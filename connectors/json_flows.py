@@ -12,12 +12,12 @@ from connectors.flow_states import states_of
 from connectors.json_columns import read
 from connectors.json_paths import Fault, Path_, Picker
 from connectors.json_values import Values
+from connectors.labels import label_of
 from connectors.mapping import FlowMapping, Place
 from connectors.protocols import PORT_PROTOCOLS, protocol_name
 from connectors.records import LATEST_US, TIME
 from connectors.table_fields import renamed
 
-_NORMAL = ("benign", "normal", "background")
 _SECOND_US = 1_000_000
 
 
@@ -87,7 +87,7 @@ class FlowReader:
             "src_port": pc.if_else(has_ports, column("src_port", pa.uint16()), None),
             "dst_port": pc.if_else(has_ports, column("dst_port", pa.uint16()), None),
             "protocol": protocol,
-            "label": _renamed(column("label", pa.string()), _label),
+            "label": _renamed(column("label", pa.string()), label_of),
             "duration": duration,
             "src_bytes": column("src_bytes", pa.int64()),
             "dst_bytes": column("dst_bytes", pa.int64()),
@@ -167,12 +167,8 @@ def _vocabulary(words: Mapping[str, str]) -> Callable[[str], str]:
     return lambda word: ours.get(word.lower(), ours.get("*", word))
 
 
-def _renamed(column: pa.Array, rename: Callable[[str], str]) -> pa.Array:
+def _renamed(column: pa.Array, rename: Callable[[str], str | None]) -> pa.Array:
     return renamed(column, lambda word: rename(word) or None)
-
-
-def _label(word: str) -> str:
-    return "normal" if word.lower() in _NORMAL else word
 
 
 def _times(end: pa.Array, start: pa.Array, duration: pa.Array) -> tuple[pa.Array, pa.Array]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors import layouts
+from connectors.labels import HARMLESS
 from connectors.layouts import ARGUS, ARGUS_TOTALS, Layout
 from connectors.protocols import PORT_PROTOCOLS, protocol_name
 from connectors.records import CONN
@@ -110,7 +111,7 @@ def _labels(fields: Fields) -> pa.Array:
 def _label(text: str) -> str | None:
     """Name a label: `flow=Background-UDP-Established` and `flow=From-Normal-V42-Jist` are normal."""
     lower = text.lower()
-    harmless = any(word in lower for word in ("background", "normal", "benign")) and "botnet" not in lower
+    harmless = any(word in lower for word in HARMLESS) and "botnet" not in lower
     return "normal" if harmless else text or None
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors import layouts
+from connectors.labels import label_of
 from connectors.layouts import CIC_FLOWS, CIC_PLAIN, CIC_TIMED, Layout
 from connectors.protocols import PORT_PROTOCOLS, protocol_name
 from connectors.records import CONN
@@ -88,12 +89,7 @@ def _protocols(fields: Fields) -> pa.Array:
 def _labels(fields: Fields) -> pa.Array:
     if "label" not in fields:
         return pa.nulls(len(fields), pa.string())
-    return renamed(fields.text("label"), _label)
-
-
-def _label(text: str) -> str | None:
-    known = {"benign": "normal", "normal": "normal", "": None, "needmanuallabel": None, "nolabel": None}
-    return known.get(text.lower().replace(" ", ""), text)
+    return renamed(fields.text("label"), label_of)
 
 
 def _states(fields: Fields, protocol: pa.Array | None, silent: pa.Array) -> pa.Array:

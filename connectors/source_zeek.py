@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.errors import NotYetError, SourceError
+from connectors.labels import label_of
 from connectors.lines import TextFile
 from connectors.protocols import PORT_PROTOCOLS
 from connectors.source_lines import (
@@ -51,14 +52,6 @@ _STATES = {
     "RSTRH": "other",  # half of the connection was not seen
     "SHR": "other",
     "OTH": "other",
-}
-_LABELS = {
-    "benign": "normal",
-    "normal": "normal",
-    "background": "normal",
-    "unknown": None,
-    "": None,
-    "-": None,
 }
 _ECHO_REQUESTS = ("8", "128")  # ICMP, ICMPv6: Zeek writes the type in place of the source port
 _MILLISECONDS_FROM = 1e11
@@ -273,7 +266,7 @@ def _conn(fields: Fields) -> Mapping[str, pa.Array]:
         "src_port": pc.if_else(has_ports, fields.port("id.orig_p"), None),
         "dst_port": pc.if_else(has_ports, fields.port("id.resp_p"), None),
         "protocol": protocol,
-        "label": _labels(fields),
+        "label": renamed(fields.text("label"), label_of),
         "duration": duration,
         "src_bytes": _payload(fields, "orig_bytes", "orig_ip_bytes"),
         "dst_bytes": pc.if_else(answered, dst_bytes, None),
@@ -307,7 +300,3 @@ def _states(fields: Fields, protocol: pa.Array, answered: pa.Array) -> pa.Array:
     asks = pc.is_in(fields.text("id.orig_p"), pa.array(_ECHO_REQUESTS))
     icmp = pc.if_else(pc.fill_null(answered, False), "established", pc.if_else(asks, "attempted", "other"))
     return pc.if_else(is_icmp, icmp, told)
-
-
-def _labels(fields: Fields) -> pa.Array:
-    return renamed(fields.text("label"), lambda name: _LABELS.get(name.lower(), name))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from connectors.flow_states import Mask
 from connectors.netflow.rows import Bytes, Ints, View
-from connectors.netflow.states import Mask, Seen, states
+from connectors.netflow.states import Seen, states
 from connectors.netflow.templates import (
     APPLICATION_NAME,
     DST_BYTES,

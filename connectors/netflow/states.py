@@ -26,13 +26,11 @@ What a firewall says it denied (firewallEvent 3) is `rejected`.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from connectors.flow_states import ACK, FIN, PSH, RST, SYN, Mask, any_of
 from connectors.netflow.rows import Ints, View
 from connectors.records import STATES
-
-FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
 _TCP, _ICMP, _ICMP6 = 6, 1, 58
 _ASKING = (17, 33, 132, 136)  # UDP, DCCP, SCTP, UDP-Lite
@@ -41,8 +39,6 @@ _DENIED = 3
 
 _FLAGS = ((0, 6), (6871, 14), (6871, 15))
 _REVERSE_FLAGS = ((29_305, 6), (6871, 16_398), (6871, 16_399))
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +62,10 @@ def states(view: View, seen: Seen) -> pa.Array:
 def _one_way(view: View, seen: Seen) -> Ints:
     flags = _flags(view, _FLAGS)
     tcp = seen.protocol == _TCP
-    ack, rst = _any(flags, ACK), _any(flags, RST)
+    ack, rst = any_of(flags, ACK), any_of(flags, RST)
     return _choice(
-        attempted=tcp & _any(flags, SYN) & ~ack & ~seen.sampled,
-        reset=tcp & ack & rst & _any(flags, SYN | PSH | FIN),
+        attempted=tcp & any_of(flags, SYN) & ~ack & ~seen.sampled,
+        reset=tcp & ack & rst & any_of(flags, SYN | PSH | FIN),
         established=tcp & ack & ~rst,
     )
 
@@ -77,10 +73,10 @@ def _one_way(view: View, seen: Seen) -> Ints:
 def _two_way(view: View, seen: Seen, answered: Mask) -> Ints:
     flags, reverse = _flags(view, _FLAGS), _flags(view, _REVERSE_FLAGS)
     both = flags | reverse
-    tcp, rst = seen.protocol == _TCP, _any(both, RST)
-    by_responder = _any(reverse, RST) & ~_any(reverse, SYN)
-    refused = np.where(reverse != 0, by_responder, rst & ~_any(both, PSH | FIN))
-    lone_syn = (both == 0) | (_any(both, SYN) & ~_any(both, ACK))
+    tcp, rst = seen.protocol == _TCP, any_of(both, RST)
+    by_responder = any_of(reverse, RST) & ~any_of(reverse, SYN)
+    refused = np.where(reverse != 0, by_responder, rst & ~any_of(both, PSH | FIN))
+    lone_syn = (both == 0) | (any_of(both, SYN) & ~any_of(both, ACK))
     asking = np.where(tcp, lone_syn, np.isin(seen.protocol, _ASKING) | _is_request(view, seen.protocol))
     return _choice(
         attempted=~answered & asking,
@@ -104,11 +100,6 @@ def _flags(view: View, keys: tuple[tuple[int, int], ...]) -> Ints:
         if found is not None:
             flags |= found & 0xFF
     return flags
-
-
-def _any(flags: Ints, wanted: int) -> Mask:
-    mask: Mask = (flags & wanted) != 0
-    return mask
 
 
 def _is_request(view: View, protocol: Ints) -> Mask:
