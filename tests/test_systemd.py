@@ -1,4 +1,4 @@
-"""The systemd unit and the compose file start workers again as their exit codes ask."""
+"""The systemd units and the compose file start processes again as their exit codes ask."""
 
 import configparser
 import os
@@ -19,7 +19,7 @@ from pipeline.agents import carrier
 from pipeline.settings import load_settings
 
 FOLDER = ROOT / "deploy" / "systemd"
-UNIT = FOLDER / "weir-worker@.service"
+WORKER, INGEST = FOLDER / "weir-worker@.service", FOLDER / "weir-ingest@.service"
 OF_254 = ("RestartSteps", "RestartMaxDelaySec")
 """Keys that older versions of systemd name and ignore."""
 
@@ -31,11 +31,22 @@ class Unit(configparser.ConfigParser):
         return optionstr
 
 
-@pytest.fixture(scope="module")
-def unit() -> Unit:
-    read = Unit(interpolation=None, delimiters=("=",), comment_prefixes=("#",))
-    read.read_string(UNIT.read_text(encoding="utf-8"))
-    return read
+def read(path: Path) -> Unit:
+    unit = Unit(interpolation=None, delimiters=("=",), comment_prefixes=("#",))
+    unit.read_string(path.read_text(encoding="utf-8"))
+    return unit
+
+
+@pytest.fixture(scope="module", params=[WORKER, INGEST], ids=lambda path: path.name)
+def unit(request: pytest.FixtureRequest) -> Unit:
+    return read(request.param)
+
+
+def variables(path: Path) -> dict[str, str]:
+    """Return what an environment file sets."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    return {name: value.strip('"') for name, value in found.items()}
 
 
 def seconds(text: str) -> float:
@@ -80,25 +91,45 @@ def test_the_unit_lets_work_in_hand_be_finished(unit: Unit) -> None:
 
 
 @pytest.mark.parametrize("stage", ["features", "detect", "alerts"])
-def test_the_unit_starts_every_stage(unit: Unit, stage: str) -> None:
+def test_the_unit_starts_every_stage(stage: str) -> None:
     """The command line exists, and the variables of the stage are settings."""
-    program, *args = shlex.split(unit["Service"]["ExecStart"].replace("%i", stage))
-    lines = (FOLDER / f"{stage}.env").read_text(encoding="utf-8").splitlines()
-    env = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    service = read(WORKER)["Service"]
+    program, *args = shlex.split(service["ExecStart"].replace("%i", stage))
 
     parse(args)
     assert Path(program).name == "weir"
+    env = variables(FOLDER / f"{stage}.env")
     assert load_settings(env=env).worker.port == 9464 + supervisor.STAGES.index(stage)
-    assert unit["Service"]["EnvironmentFile"] == "-/etc/weir/%i.env"
+    assert service["EnvironmentFile"] == "-/etc/weir/%i.env"
 
 
-def test_the_worker_may_write_where_it_must_and_nowhere_else(unit: Unit) -> None:
-    """State and compiled windows have folders; the rest of the system is read-only."""
+def test_the_unit_reads_a_source() -> None:
+    """The command line exists; systemd makes words of the variable, and nothing starts without it."""
+    service, env = read(INGEST)["Service"], variables(FOLDER / "ingest-zeek.env")
+    program, *args = shlex.split(service["ExecStart"].replace("$INGEST", env["INGEST"]))
+
+    parse(args)
+    assert Path(program).name == "weir"
+    assert list(env) == ["INGEST"]
+    assert service["EnvironmentFile"] == "/etc/weir/ingest-%i.env"
+    ports = {9464 + number for number in range(len(supervisor.STAGES))}
+    assert int(args[args.index("--port") + 1]) not in ports
+
+
+def test_the_services_may_write_where_they_must_and_nowhere_else(unit: Unit) -> None:
+    """State has a folder; the rest of the system is read-only."""
     service = unit["Service"]
 
     assert service["ProtectSystem"] == "strict"
     assert service["NoNewPrivileges"] == "yes"
     assert service["StateDirectory"] == "weir"
+    assert service["WorkingDirectory"] == "%S/weir"
+
+
+def test_workers_may_compile() -> None:
+    """Compiled windows have a folder, and memory that is written may be run."""
+    service = read(WORKER)["Service"]
+
     assert "NUMBA_CACHE_DIR=%C/" + service["CacheDirectory"] in service["Environment"].split()
     assert "MemoryDenyWriteExecute" not in service, "Numba compiles into memory that is then run"
 
@@ -109,22 +140,24 @@ def analyze(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["systemd-analyze", *args], capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", [WORKER, INGEST], ids=lambda path: path.name)
+def test_systemd_understands_the_unit(path: Path, tmp_path: Path) -> None:
     """Its own checker has nothing to say, but for keys that an older one does not know."""
     version = int(analyze("--version").stdout.split()[1])
-    text = UNIT.read_text(encoding="utf-8").replace("/opt/weir/bin/weir", sys.executable)
-    copy = tmp_path / "weir-worker@detect.service"
+    text = path.read_text(encoding="utf-8").replace("/opt/weir/bin/weir", sys.executable)
+    copy = tmp_path / path.name.replace("@", "@detect")
     copy.write_text(text, encoding="utf-8")
 
     said = analyze("verify", str(copy)).stderr.splitlines()
 
-    ours = [line for line in said if "weir-worker" in line]
+    ours = [line for line in said if path.name.split("@")[0] in line]
     assert [line for line in ours if version >= 254 or not any(key in line for key in OF_254)] == []
 
 
-def test_the_unit_is_hardened() -> None:
+@pytest.mark.parametrize("path", [WORKER, INGEST], ids=lambda path: path.name)
+def test_the_unit_is_hardened(path: Path) -> None:
     """systemd's own judgement of what the service could do is at most 2 of 10."""
-    done = analyze("security", "--offline=true", "--threshold=20", str(UNIT))
+    done = analyze("security", "--offline=true", "--threshold=20", str(path))
 
     assert done.returncode == 0, done.stdout[-300:]
 
