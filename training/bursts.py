@@ -22,7 +22,10 @@ USUAL = 0.9
 """Share of the minutes of an address in which it sends, or gets, the usual number of flows or fewer."""
 
 MINUTES = 10
-"""Minutes with flows that tell what is usual for a destination; one with fewer is taken as any."""
+"""Minutes with flows that tell what is usual for a destination; one with fewer is taken as any.
+
+Where the capture is so short that nobody has twice as many, half of what the busiest one has.
+"""
 
 Numbers = npt.NDArray[np.int64]
 
@@ -79,18 +82,19 @@ def without_bursts(dataset: Dataset, parts: Sequence[Rows]) -> tuple[list[Rows],
     parts = [sources.shortened(rows, same) for rows in parts]
 
     destinations = Ends.of(destination_numbers(dataset.features), dataset.times)
-    received, own = _usual_of_each(destinations, parts[0])
+    received, own = usual_of_each(destinations, parts[0])
     return [destinations.shortened(rows, own) for rows in parts], Usual(sent=sent, received=received)
 
 
-def _usual_of_each(ends: Ends, rows: Rows) -> tuple[int, Numbers]:
+def usual_of_each(ends: Ends, rows: Rows) -> tuple[int, Numbers]:
     """Return what is usual for any end, and for each one by its number: the larger of that and its own."""
     of_minute, counts = ends.minutes(rows)
     anyone = _usual(counts)
     usual = np.full(ends.of_row.max(initial=0) + 1, anyone)
     busy, begins, lengths = np.unique(of_minute, return_index=True, return_counts=True)
+    enough = min(MINUTES, lengths.max(initial=0) / 2)
     for end, begin, length in zip(busy, begins, lengths, strict=True):
-        if length >= MINUTES:  # minutes of one end stand together: `ends.minutes` sorts them
+        if length >= enough:  # minutes of one end stand together: `ends.minutes` sorts them
             usual[end] = max(anyone, _usual(counts[begin : begin + length]))
     return anyone, usual
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.history import source_numbers
-from training.bursts import MINUTE_US, MINUTES, USUAL, Ends, without_bursts
+from training.bursts import MINUTE_US, MINUTES, USUAL, Ends, usual_of_each, without_bursts
 from training.captured import Captured, load_captured
 
 small = st.integers(0, 4)
@@ -80,6 +80,22 @@ def test_what_is_usual_is_learned_from_the_first_part_alone(flooded: tuple[Captu
     assert usual == same
     np.testing.assert_array_equal(alone, kept)
     assert flood[rest].sum() < 0.1 * flood.sum()
+
+
+def test_in_a_short_capture_a_steady_server_is_no_victim() -> None:
+    """Five minutes tell enough of who is asked in each; a burst of one minute is still none of them."""
+    minutes = np.repeat(np.arange(5), 60)
+    server, others = np.zeros(300, dtype=np.int64), np.arange(1, 301)
+    flood = np.full(300, 301)
+    ends = Ends.of(
+        np.concatenate([server, others, flood]),
+        np.concatenate([minutes, minutes, np.full(300, 2)]) * MINUTE_US,
+    )
+    received, usual = usual_of_each(ends, np.arange(900))
+
+    assert received == 1
+    assert usual[0] == 60
+    assert usual[301] == 1
 
 
 @settings(max_examples=20, deadline=None)
