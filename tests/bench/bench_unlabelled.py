@@ -32,8 +32,8 @@ from training.train import Plan, draft, fit
 from training.trimming import Trimming
 from training.unlabelled import learn
 
-PLAN = """Flows are learned as `weir train conn --from` learns a capture: half of the time to fit, then val,
-cal and test; no label is seen, labels only judge the test part. {seeds} seeds, at most 50,000 rows to fit on;
+PLAN = """Flows are learned as by `weir train conn --from capture/`: half of the time to fit, then val, cal
+and test; no label is seen, labels only judge the test part. {seeds} seeds, at most 50,000 rows to fit on;
 mean and standard deviation. Alpha is 0.01.
 
 - **Synthetic sites**: three days each, with seven attacks a day. What a burst is was settled
