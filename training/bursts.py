@@ -49,7 +49,6 @@ class Ends:
     def of(cls, numbers: Numbers, times_us: Numbers) -> "Ends":
         """Return them for flows with these ends at these times."""
         minutes = times_us // MINUTE_US
-        minutes -= minutes.min(initial=0)
         return cls(numbers, numbers * (minutes.max(initial=0) + 1) + minutes)
 
     def minutes(self, rows: Rows) -> tuple[Numbers, Numbers]:
