@@ -184,6 +184,23 @@ def with_budget(bundle: Bundle, models_dir: Path, budget: Mapping[str, Any]) -> 
     return load_bundle(path, models_dir)
 
 
+def detector_words(manifest: Mapping[str, Any]) -> str | None:
+    """Return the name of a model's detector, and of the feature that has one for each value, if any.
+
+    Examples
+    --------
+    >>> fits = {"name": "contexts", "parameters": {"detector": "beaa"}}
+    >>> detector_words({"detector": fits, "data": {"contexts": {"feature": "transport"}}})
+    'beaa by transport'
+    """
+    told: Mapping[str, Any] = manifest.get("detector", {})
+    contexts = manifest.get("data", {}).get("contexts")
+    name: str | None = (
+        f"{told['parameters']['detector']} by {contexts['feature']}" if contexts else told.get("name")
+    )
+    return name
+
+
 def plain(value: Any) -> Any:
     """Return `value` as JSON values: tuples as lists, numpy numbers as numbers, NaN as null."""
     if isinstance(value, Mapping):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from detectors.base import Matrix, Scores
 from pipeline.budget import Budget, panel_budget
-from pipeline.bundle import Bundle, load_bundle
+from pipeline.bundle import Bundle, detector_words, load_bundle
 from pipeline.errors import BundleError
 from pipeline.settings_sections import PanelSettings
 
@@ -107,7 +107,7 @@ class Panel:
                     "name": bundle.name,
                     "version": bundle.version,
                     "sha256": bundle.sha256,
-                    "detector": bundle.detector.name,
+                    "detector": detector_words(bundle.manifest),
                     **({"shadow": True} if index >= len(self.bundles) else {}),
                 }
                 for index, bundle in enumerate(self.members)

@@ -9,8 +9,6 @@ import click
 from pipeline.cli.options import Command, budget_options, examples
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pipeline.budget import Asked
     from pipeline.bundle import Listed
 
@@ -47,6 +45,8 @@ def list_models(*, models_dir: Path, as_json: bool) -> None:
 
 
 def _described(listed: "Listed") -> dict[str, Any]:
+    from pipeline.bundle import detector_words
+
     known = {"name": listed.name, "version": listed.version, "path": str(listed.path)}
     if listed.problem:
         return {**known, "problem": listed.problem}
@@ -54,21 +54,12 @@ def _described(listed: "Listed") -> dict[str, Any]:
     return {
         **known,
         "sha256": listed.sha256,
-        "detector": _detector(manifest),
+        "detector": detector_words(manifest),
         "feature_set": manifest.get("feature_set"),
         "dataset": manifest.get("data", {}).get("dataset"),
         "roc_auc": manifest.get("figures", {}).get("roc_auc"),
         "average_precision": manifest.get("figures", {}).get("average_precision"),
     }
-
-
-def _detector(manifest: "Mapping[str, Any]") -> str | None:
-    """Return the name of a model's detector, and what it is one for each value of."""
-    name: str | None = manifest.get("detector", {}).get("name")
-    contexts = manifest.get("data", {}).get("contexts")
-    if not contexts:
-        return name
-    return f"{manifest['detector']['parameters']['detector']} by {contexts['feature']}"
 
 
 def _print_table(found: "list[Listed]") -> None:

@@ -154,7 +154,11 @@ def test_the_commands_train_list_and_show(tmp_path: Path, capsys: pytest.Capture
     assert "no categorical feature of conn" in capsys.readouterr().err
 
     assert listed["detector"] == "bn by transport"
-    assert load_bundle("conn-bn", Path(models)).manifest["detector"]["name"] == "contexts"
+    bundle = load_bundle("conn-bn", Path(models))
+    assert bundle.manifest["detector"]["name"] == "contexts"
+    assert (
+        Panel(name="main", alpha=0.01, bundles=(bundle,)).card()["models"][0]["detector"] == "bn by transport"
+    )
 
 
 def test_contexts_is_not_chosen_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
