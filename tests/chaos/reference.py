@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from installation import Installation, is_settled
@@ -58,9 +58,10 @@ class References:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, key: str) -> Outcome | None:
-        """Return an outcome if there is one."""
+        """Return an outcome if there is one, and not of an older program that kept less."""
         path = self._folder / f"{key}.json"
-        return Outcome(**json.loads(path.read_text())) if path.exists() else None
+        found = json.loads(path.read_text()) if path.exists() else {}
+        return Outcome(**found) if set(found) == {field.name for field in fields(Outcome)} else None
 
     def put(self, key: str, found: Outcome) -> None:
         """Keep an outcome."""

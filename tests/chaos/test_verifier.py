@@ -37,8 +37,8 @@ def detections_message(flows_offset: int, *, rows: int = ROWS, dead: int = 0, p:
     return Message({f"weir-{name}": b"%d" % number for name, number in stated.items()}, value)
 
 
-def alert(name: str, at: int, text: str = "") -> Message:
-    body = json.dumps({"event": {"id": name, "reason": text}}).encode()
+def alert(name: str, at: int, text: str = "", dataset: str = "weir.alert") -> Message:
+    body = json.dumps({"event": {"id": name, "reason": text, "dataset": dataset}}).encode()
     return Message(
         {"weir-id": name.encode(), "weir-origin": b"p.detections.main.v1/%d/%d/0" % (LANE, at)}, body
     )
@@ -180,16 +180,19 @@ def test_offsets_lost_with_the_log_are_no_loss(books: Books) -> None:
 
 
 def test_differences_to_the_undisturbed_run_are_told(books: Books) -> None:
-    """Missing, too many, changed: alerts and verdicts."""
+    """Missing, too many, changed: alerts of flows and of drift, and verdicts."""
+    books.messages["alerts"][LANE, N_MESSAGES] = alert("id7", 1, dataset="weir.drift")
     seen = outcome(books)
     assert differences(seen, seen) == []
     other = Outcome(
         alerts={**seen.alerts, "id1": "changed", "id9": ""},
+        drifts={"id7": "changed"},
         verdicts={k: v for k, v in seen.verdicts.items() if k != "f0"},
     )
     assert differences(seen, other) == [
         "alert: alert id9 is missing",
         "alert: alert id1 differs",
+        "drift: drift alert id7 differs",
         "verdict: flagged flow f0 is too many",
     ]
 

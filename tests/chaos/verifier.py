@@ -30,6 +30,7 @@ class Outcome:
     """What a stream made of a log: the part that must not depend on what happened to its processes."""
 
     alerts: Mapping[str, str]  # id -> digest of the body
+    drifts: Mapping[str, str]  # the same of alerts about drift, which tell of all traffic since a lane began
     verdicts: Mapping[str, str]  # flow id of each flagged flow -> its p-value and scores
 
 
@@ -65,6 +66,7 @@ def differences(seen: Outcome, reference: Outcome) -> list[str]:
     """Return how a round differs from an undisturbed run of the same log."""
     return [
         *_few("alert", _differing("alert", seen.alerts, reference.alerts)),
+        *_few("drift", _differing("drift alert", seen.drifts, reference.drifts)),
         *_few("verdict", _differing("flagged flow", seen.verdicts, reference.verdicts)),
     ]
 
@@ -85,13 +87,17 @@ def _few(kind: str, found: Iterator[str]) -> list[str]:
 
 def outcome(books: Books) -> Outcome:
     """Return what the stream made of the log."""
-    alerts = {_alert_id(message): message.digest for _, message in books.of("alerts")}
+    alerts: dict[str, str] = {}
+    drifts: dict[str, str] = {}
+    for _, message in books.of("alerts"):
+        is_drift = json.loads(message.value)["event"].get("dataset") == "weir.drift"
+        (drifts if is_drift else alerts)[_alert_id(message)] = message.digest
     verdicts: dict[str, str] = {}
     for message in _first_answers(books).values():
         rows = message.rows()
         columns = [rows.column(name).to_pylist() for name in ("flow_id", "p_value", "scores", "p_values")]
         verdicts |= {flow: repr((p, scores, ps)) for flow, p, scores, ps in zip(*columns, strict=True)}
-    return Outcome(alerts=alerts, verdicts=verdicts)
+    return Outcome(alerts=alerts, drifts=drifts, verdicts=verdicts)
 
 
 def log_keys(books: Books) -> tuple[str, str]:
