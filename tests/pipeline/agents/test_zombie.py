@@ -9,6 +9,8 @@ from memory_log import MemoryLog
 
 from connectors.kafka_reader import Message
 from connectors.wire import Headers
+from detectors.base import Detector
+from detectors.pu_gan import PUGAN
 from detectors.robust_z import RobustZScore
 from pipeline.agents.detect import DetectRole
 from pipeline.agents.features import FeaturesRole
@@ -59,30 +61,36 @@ class MovingLog(MemoryLog):
         return found
 
 
-@pytest.fixture(scope="module")
-def detect(tmp_path_factory: pytest.TempPathFactory) -> DetectRole:
-    bundle = conn_bundle(tmp_path_factory.mktemp("models"), "small", RobustZScore())
+def detect_role(detector: Detector, folder: Path) -> DetectRole:
+    bundle = conn_bundle(folder, "small", detector)
     panel = Panel(name="main", alpha=0.2, bundles=(bundle,))
     return DetectRole(CONN_SET, Judge(panel, first=1, bucket_s=BUCKET_S), TOPICS, begin="earliest")
 
 
-@pytest.fixture(scope="module")
-def roles(detect: DetectRole) -> dict[str, Role]:
-    return {"features": FEATURES_ROLE, "detect": detect, "inline": InlineRole(FEATURES_ROLE, detect)}
+@pytest.fixture(scope="module", params=["features", "detect", "looking back", "inline"])
+def role(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Role:
+    """Return a stage; one that judges row by row, and one that looks back on rows of messages before."""
+    models = tmp_path_factory.mktemp("models")
+    if request.param == "features":
+        return FEATURES_ROLE
+    if request.param == "looking back":
+        pytest.importorskip("torch", reason="networks are trained with torch: pip install 'weir[neural]'")
+        return detect_role(PUGAN(length=31, hidden=4, latent=2, components=4, epochs=1), models)
+    detect = detect_role(RobustZScore(), models)
+    return detect if request.param == "detect" else InlineRole(FEATURES_ROLE, detect)
 
 
 @pytest.fixture(scope="module")
-def calm(roles: dict[str, Role], tmp_path_factory: pytest.TempPathFactory) -> dict[str, MemoryLog]:
-    """Return, for each stage, a log that it went through undisturbed."""
-    two_hops, one = MemoryLog(), MemoryLog()
-    for log in (two_hops, one):
-        for index in range(N):
-            log.append(TOPICS.flows, 0, *flows_message(conn_rows(ROWS, first=ROWS * index)))
-        log.append(TOPICS.flows, 0, *FLUSH)
-    logs = {"features": two_hops, "detect": two_hops, "inline": one}
-    for stage, log in logs.items():
-        assert LaneWorker(roles[stage], log, tmp_path_factory.mktemp(stage)).run()
-    return logs
+def whole(role: Role, tmp_path_factory: pytest.TempPathFactory) -> MemoryLog:
+    """Return a log that the stage went through undisturbed."""
+    log = MemoryLog()
+    for index in range(N):
+        log.append(TOPICS.flows, 0, *flows_message(conn_rows(ROWS, first=ROWS * index)))
+    log.append(TOPICS.flows, 0, *FLUSH)
+    before = [FEATURES_ROLE] if isinstance(role, DetectRole) else []
+    for number, stage in enumerate([*before, role]):
+        assert LaneWorker(stage, log, tmp_path_factory.mktemp(f"state-{number}")).run()
+    return log
 
 
 def answers(log: MemoryLog, role: Role) -> dict[int, tuple[bytes, Headers]]:
@@ -97,12 +105,10 @@ def answers(log: MemoryLog, role: Role) -> dict[int, tuple[bytes, Headers]]:
 
 
 @pytest.mark.parametrize("n", range(1, N - 6, 3))
-@pytest.mark.parametrize("stage", ["features", "detect", "inline"])
 def test_a_zombie_that_goes_on_while_a_lane_is_restored_changes_nothing(
-    calm: dict[str, MemoryLog], roles: dict[str, Role], stage: str, n: int, tmp_path: Path
+    role: Role, whole: MemoryLog, n: int, tmp_path: Path
 ) -> None:
     """What it answers is no contradiction, and what is answered again is the same to the byte."""
-    role, whole = roles[stage], calm[stage]
     log = MovingLog(whole, role, n)
     worker = LaneWorker(role, log, tmp_path)
 
