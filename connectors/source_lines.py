@@ -290,7 +290,7 @@ def ended_at(start_s: pa.Array, duration_s: pa.Array) -> pa.Array:
 def _microseconds(seconds: pa.Array) -> npt.NDArray[np.int64]:
     numbers = np.nan_to_num(np.asarray(pc.fill_null(seconds, -1.0), dtype=np.float64), nan=-1.0)
     # float64 holds today's seconds to a quarter of a microsecond: rounding gives back what was written.
-    return np.rint(np.clip(numbers * 1e6, -1.0, float(LATEST_US))).astype(np.int64)
+    return np.rint(np.clip(numbers, -1e-6, LATEST_US / 1e6) * 1e6).astype(np.int64)
 
 
 def _missing(column: pa.Array) -> npt.NDArray[np.bool_]:

@@ -179,6 +179,18 @@ def test_time_stamps_are_read_in_every_form(stamp: object, tmp_path: Path, in_to
     assert row["event_time"] == datetime.fromtimestamp(START_S, UTC)
 
 
+@pytest.mark.parametrize("number", ["9" * 305, "-" + "9" * 305, "1e308", "inf", "nan"])
+@pytest.mark.parametrize("name", ["ts", "duration"])
+def test_times_beyond_all_numbers_are_rejects(name: str, number: str, tmp_path: Path) -> None:
+    """A time that no float64 holds in microseconds costs its line, and no warning is printed."""
+    lines = [table_row(conn()), table_row(conn(**{name: number})), table_row(conn())]
+
+    rows, rejects = read(ZeekSource(written(tmp_path / "a.log", header() + "\n".join(lines))))
+
+    assert (len(rows), len(rejects)) == (2, 1)
+    assert rejects[0].reason in {"absurd_time", "not_finite", "out_of_range"}
+
+
 def test_numbers_as_text_are_numbers(tmp_path: Path) -> None:
     """Tools between Zeek and us write counts as text."""
     ((row,), rejects) = read(

@@ -60,7 +60,7 @@ def calm(make_stream: MakeStream, folder: Path, log_lines: list[str]) -> dict[st
 def follow(stream: Stream, log: Path) -> WorkerProcess:
     """Start a reader of the log."""
     command = [sys.executable, "-m", "pipeline.cli.main", "ingest", str(log), "--sensor", SENSOR]
-    command += ["-c", str(stream.config)]
+    command += ["-c", str(stream.config), "--port", "0"]
     reader = WorkerProcess(
         "ingest", command, stream.folder / f"ingest-{len(stream.workers)}.log", {"PYTHONPATH": str(ROOT)}
     )
@@ -117,7 +117,7 @@ def test_a_killed_reader_changes_nothing(
         writing.join()
     assert kills_at[0] < N, "the kills came too late"
     reader = follow(stream, log)
-    until(lambda: n_sent(stream) >= N)
+    until(lambda: n_sent(stream) >= N and "metrics on" in reader.log_tail())  # else no handler is set yet
     assert stopped(reader, signal.SIGTERM) == 0
     books = stream.settle(within_s=90)
 
