@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from connectors.records import IDENTITY, BadRow, Checked, RecordType
+from pipeline.features.rhythm import RhythmSpec
 from pipeline.features.windows import WindowSpec
 
 Kind = Literal["numeric", "binary", "categorical"]
@@ -19,6 +20,9 @@ About = Literal["flow", "src", "dst", "pair"]
 
 Columns = Mapping[str, npt.NDArray[Any]]
 """One array a feature, by name."""
+
+Counts = Mapping[str, npt.NDArray[np.int64]]
+"""The integers that windows and rhythm give to each row, by name; none where a set has neither."""
 
 CARRIED = tuple(name for name in IDENTITY if name not in {"label", "position"})
 """Identity columns that travel on beside the features: never the label."""
@@ -50,17 +54,20 @@ class FeatureSet:
     """An ordered set of features over one record type, identified by the hash of its declaration.
 
     `compute` derives the raw features elementwise from checked rows and, where the set has
-    windows, from the integer window columns of those rows. Whoever changes what it computes
-    raises `version`, so that the hash changes.
+    windows or a rhythm, from the integer columns that these give to those rows. Whoever changes what
+    it computes, or which rows are `followed`, raises `version`, so that the hash changes.
     """
 
     name: str
     version: int
     record_type: RecordType
     features: tuple[Feature, ...]
-    compute: Callable[[pa.RecordBatch, npt.NDArray[np.int64] | None], Columns] = field(repr=False)
+    compute: Callable[[pa.RecordBatch, Counts], Columns] = field(repr=False)
     required: tuple[str, ...] = ()  # nullable columns of the record type that this set cannot do without
     windows: WindowSpec | None = None
+    rhythm: RhythmSpec | None = None
+    followed: Callable[[pa.RecordBatch], npt.NDArray[np.bool_]] | None = field(default=None, repr=False)
+    """Of which checked rows the rhythm is kept; None stands for all."""
 
     @cached_property
     def hash(self) -> str:
@@ -73,6 +80,8 @@ class FeatureSet:
             "required": self.required,
             "windows": asdict(self.windows) if self.windows else None,
         }
+        if self.rhythm:
+            declared["rhythm"] = asdict(self.rhythm)
         return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -17,8 +17,11 @@ Per attack:
 - flood: `dst_flows`, `dst_srcs`, `failed_dst_srcs`
 - slow exfiltration: `outbound_excess`, `outbound_bytes`, `sent_share`, and `src_bytes` of the windows
 - DNS tunnel: `dns_pair_flows`, `dns_bytes`
-- beaconing: a flow that is small and to a public address on an odd port; the windows are too short
-  to see its rhythm
+- beaconing: `outbound_rhythm`
+
+References
+----------
+.. [1] Goh & Barabási (2008), Burstiness and memory in complex systems, EPL 81, 48002, equation 1.
 """
 
 from collections.abc import Callable
@@ -31,10 +34,12 @@ import pyarrow as pa
 from connectors.records import CONN, FAILED_STATES, STATES
 from pipeline.features.address_classes import is_multicast, is_private
 from pipeline.features.arrays import Codes, Floats, Mask, addresses, codes, is_null, numbers, ports, singles
-from pipeline.features.base import UNKNOWN, About, Columns, Feature, FeatureSet
+from pipeline.features.base import UNKNOWN, About, Columns, Counts, Feature, FeatureSet
+from pipeline.features.rhythm import RHYTHM_COLUMNS, RhythmSpec
 from pipeline.features.windows import WindowSpec
 
 WINDOWS = WindowSpec(widths_s=(10, 60))
+RHYTHM = RhythmSpec(width_s=3600, gaps=16)
 
 TRANSPORTS = ("tcp", "udp", "icmp", "icmp6", "ipv6-icmp", "sctp", "gre", "esp", "igmp")
 SERVICES = tuple(
@@ -317,8 +322,8 @@ def _window_features() -> tuple[Feature, ...]:
     return counted + derived
 
 
-def _window_columns(windows: npt.NDArray[np.int64], flow: Flow) -> Columns:
-    values = dict(zip(WINDOWS.names, windows.T.astype(np.float64), strict=True))
+def _window_columns(counts: Counts, flow: Flow) -> Columns:
+    values = {name: counts[name].astype(np.float64) for name in WINDOWS.names}
     columns = {
         f"{c.name}_{width}s": values[f"{c.name}_{width}s"] for width in WINDOWS.widths_s for c in COUNTED
     }
@@ -329,12 +334,45 @@ def _window_columns(windows: npt.NDArray[np.int64], flow: Flow) -> Columns:
     return columns
 
 
-def compute(rows: pa.RecordBatch, windows: npt.NDArray[np.int64] | None) -> Columns:
-    """Return the features of checked `conn@1` rows and the window columns that belong to them."""
-    if windows is None:
-        raise ValueError("conn: compute was called without windows; run rows through LaneFeatures")
+RHYTHMS = (
+    Feature(
+        name=f"outbound_rhythm_{RHYTHM.width_s}s",
+        unit="gaps",
+        about="pair",
+        text="regular gaps between connections from this source to this public address and port "
+        f"in the last {RHYTHM.width_s} s",
+    ),
+)
+
+
+def _outbound(rows: pa.RecordBatch) -> Mask:
+    """Return which rows go from a private to a public address."""
+    dst = addresses(rows, "dst_ip")
+    return is_private(addresses(rows, "src_ip")) & ~is_private(dst) & ~is_multicast(dst)
+
+
+def _rhythm_columns(counts: Counts) -> Columns:
+    """Return gaps times squared burstiness B [1]_, where the gaps are less bursty than by chance.
+
+    B is -1 for a clock and 0 for connections at random (a Poisson process): then nothing is left.
+    """
+    gaps, total_ms, squares = (counts[name].astype(np.float64) for name in RHYTHM_COLUMNS)
+    mean = _per(total_ms, gaps)
+    deviation = np.sqrt(np.maximum(_per(squares, gaps) - mean**2, 0.0))
+    burstiness = (deviation - mean) / np.maximum(deviation + mean, 1.0)
+    regular = (gaps > 1) & (burstiness < 0)  # a single gap is as regular as it is long
+    return {RHYTHMS[0].name: np.where(regular, gaps * burstiness**2, 0.0)}
+
+
+def compute(rows: pa.RecordBatch, counts: Counts) -> Columns:
+    """Return the features of checked `conn@1` rows and of what windows and rhythm count for them."""
     flow = Flow.read(rows)
-    plain = {**_numbers(rows, flow), **_yes_no(rows, flow), **_window_columns(windows, flow)}
+    plain = {
+        **_numbers(rows, flow),
+        **_yes_no(rows, flow),
+        **_window_columns(counts, flow),
+        **_rhythm_columns(counts),
+    }
     return singles(plain) | {
         "transport": flow.transport,
         "service": flow.service,
@@ -344,10 +382,12 @@ def compute(rows: pa.RecordBatch, windows: npt.NDArray[np.int64] | None) -> Colu
 
 CONN_FEATURES = FeatureSet(
     name="conn",
-    version=2,
+    version=3,
     record_type=CONN,
-    features=(*NUMBERS, *YES_NO, *CATEGORIES, *_window_features()),
+    features=(*NUMBERS, *YES_NO, *CATEGORIES, *_window_features(), *RHYTHMS),
     compute=compute,
     required=("src_ip", "dst_ip"),
     windows=WINDOWS,
+    rhythm=RHYTHM,
+    followed=_outbound,
 )

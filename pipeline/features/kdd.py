@@ -6,12 +6,11 @@ stay as they are. `su_attempted` is called binary by its authors and takes 0, 1 
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.features.arrays import codes, numbers, singles
-from pipeline.features.base import Columns, Feature
+from pipeline.features.base import Columns, Counts, Feature
 
 PROTOCOLS = ("icmp", "tcp", "udp")
 FLAGS = ("OTH", "REJ", "RSTO", "RSTOS0", "RSTR", "S0", "S1", "S2", "S3", "SF", "SH")
@@ -103,7 +102,7 @@ OF_HOST = (
 FEATURES = (*CONTENT, *RECENT, *map(_of_host, OF_HOST))
 
 
-def compute(rows: pa.RecordBatch, _windows: npt.NDArray[np.int64] | None) -> Columns:
+def compute(rows: pa.RecordBatch, _counts: Counts) -> Columns:
     """Return the 41 KDD columns as features; a yes/no column is 1 for any count above 0."""
     categories = {f.name: codes(rows, f.name, f.vocabulary) for f in FEATURES if f.kind == "categorical"}
     return {**singles({f.name: _number(rows, f) for f in FEATURES if f.name not in categories}), **categories}

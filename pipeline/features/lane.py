@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from connectors.records import FAILED_STATES
 from pipeline.features.arrays import addresses, equals, ports, times_us, whole_numbers
-from pipeline.features.base import CARRIED, FeatureSet
+from pipeline.features.base import CARRIED, Counts, FeatureSet
+from pipeline.features.rhythm import RHYTHM_COLUMNS, Rhythm
+from pipeline.features.window_tables import Integers
 from pipeline.features.windows import Windows
 
 
@@ -37,6 +38,8 @@ class LaneFeatures:
         self._late_us = 0
         spec = feature_set.windows
         self._windows = Windows(spec, clock_us=clock_us, seq=seq) if spec else None
+        rhythm = feature_set.rhythm
+        self._rhythm = Rhythm(rhythm, seq=seq) if rhythm else None
 
     @property
     def clock_us(self) -> int:
@@ -50,8 +53,9 @@ class LaneFeatures:
 
     @property
     def oldest_seq(self) -> int:
-        """Position of the oldest row that an open window still holds; `seq` if there is none."""
-        return self._windows.oldest() if self._windows else self._seq
+        """Position from which rows are needed to rebuild windows and rhythm; `seq` if there are neither."""
+        windows = self._windows.oldest() if self._windows else self._seq
+        return min(windows, self._rhythm.oldest()) if self._rhythm else windows
 
     @property
     def n_late(self) -> int:
@@ -82,38 +86,55 @@ class LaneFeatures:
             Row for row, with `feature_set.schema`; what is carried on is not copied.
         """
         times = times_us(rows)
-        counts = None if self._windows is None else _counts(self._windows, rows, times)
-        self._tick(times)
-        columns = self.feature_set.compute(rows, counts)
+        seq, clocks = self._seq, np.maximum.accumulate(np.maximum(times, self._clock_us))
+        self._tick(times, clocks)
+        columns = self.feature_set.compute(rows, self._counts(rows, times, clocks, seq))
         carried = [rows.column(name) for name in CARRIED]
         computed = [pa.array(columns[f.name], f.type) for f in self.feature_set.features]
         return pa.RecordBatch.from_arrays(carried + computed, schema=self.feature_set.schema)
 
-    def _tick(self, times: npt.NDArray[np.int64]) -> None:
+    def _tick(self, times: Integers, clocks: Integers) -> None:
         """Move clock and position over rows with these event times."""
         self._late_us = 0
         if not times.size:
             return
-        clock = np.maximum.accumulate(np.maximum(times, self._clock_us))
-        lateness = clock - times
+        lateness = clocks - times
         self._n_late += int(np.count_nonzero(lateness))
         self._late_us = int(lateness.max())
-        self._clock_us = int(clock[-1])
+        self._clock_us = int(clocks[-1])
         self._seq += times.size
 
-
-def _counts(windows: Windows, rows: pa.RecordBatch, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    sensors = rows.column("sensor").dictionary_encode()
-    return windows.update(
-        sensors=sensors.dictionary.to_pylist(),
-        sensor=sensors.indices.to_numpy(),
-        src=addresses(rows, "src_ip"),
-        dst=addresses(rows, "dst_ip"),
-        dst_port=ports(rows, "dst_port"),
-        src_bytes=whole_numbers(rows, "src_bytes"),
-        failed=equals(rows, "state", *FAILED_STATES),
-        event_time_us=times,
-    )
+    def _counts(self, rows: pa.RecordBatch, times: Integers, clocks: Integers, seq: int) -> Counts:
+        """Return what windows and rhythm give to the rows, the first of them at position `seq`."""
+        if not self._windows and not self._rhythm:
+            return {}
+        sensors = rows.column("sensor").dictionary_encode()
+        contacts = {
+            "sensor": sensors.indices.to_numpy(),
+            "src": addresses(rows, "src_ip"),
+            "dst": addresses(rows, "dst_ip"),
+            "dst_port": ports(rows, "dst_port"),
+        }
+        names = sensors.dictionary.to_pylist()
+        counts: dict[str, Integers] = {}
+        if self._windows:
+            counted = self._windows.update(
+                sensors=names,
+                src_bytes=whole_numbers(rows, "src_bytes"),
+                failed=equals(rows, "state", *FAILED_STATES),
+                event_time_us=times,
+                **contacts,
+            )
+            counts |= zip(self._windows.names, counted.T, strict=True)
+        if self._rhythm:
+            counted = np.zeros((times.size, len(RHYTHM_COLUMNS)), np.int64)
+            at = np.flatnonzero(self.feature_set.followed(rows)) if self.feature_set.followed else slice(None)
+            followed = {name: column[at] for name, column in contacts.items()}
+            seqs = seq + np.arange(times.size)
+            counted[at] = self._rhythm.update(sensors=names, clock_us=clocks[at], seq=seqs[at], **followed)
+            self._rhythm.pass_by(clocks, seq)
+            counts |= zip(RHYTHM_COLUMNS, counted.T, strict=True)
+        return counts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,11 @@ file and cannot be recomputed live; addresses, ports, times and TCP base numbers
 and do not describe. Which 24 variables the BEAA paper used is not published; this list is ours.
 """
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from connectors.records import UNSW
 from pipeline.features.arrays import Floats, codes, numbers, singles
-from pipeline.features.base import Columns, Feature, FeatureSet
+from pipeline.features.base import Columns, Counts, Feature, FeatureSet
 
 PROTOCOLS = ("tcp", "udp", "icmp", "arp", "ospf", "igmp", "sctp", "gre", "unas")
 SERVICES = (
@@ -67,7 +65,7 @@ FEATURES = (
 )
 
 
-def compute(rows: pa.RecordBatch, _windows: npt.NDArray[np.int64] | None) -> Columns:
+def compute(rows: pa.RecordBatch, _counts: Counts) -> Columns:
     """Return the features of checked `unsw@1` rows."""
     categories = {f.name: codes(rows, f.name, f.vocabulary) for f in FEATURES if f.kind == "categorical"}
     plain = {f.name: _number(rows, f.name) for f in FEATURES if f.name not in categories}

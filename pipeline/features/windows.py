@@ -14,7 +14,7 @@ import secrets
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -329,11 +329,14 @@ def _column(
 
 Mark = TypeVar("Mark")
 
+MOST_MARKS = 4096
+
 
 class LowMark(Generic[Mark]):
-    """Knows at which message the longest open window begins.
+    """Knows at which message to begin again, so that no row is missing that is still needed.
 
-    Keeps one mark a message whose rows are still open: bounded by the capacity of the windows.
+    Of more than `MOST_MARKS` messages whose rows are needed it remembers every second, fourth and so
+    on: then a little more is read again, and memory stays bounded.
 
     Examples
     --------
@@ -346,15 +349,23 @@ class LowMark(Generic[Mark]):
 
     def __init__(self) -> None:
         self._marks: deque[tuple[int, Mark]] = deque()
+        self._stride = 1  # of so many messages one has a mark
+        self._passed = 0  # messages since the last mark
 
     def append(self, seq: int, mark: Mark) -> None:
         """Note a message, with the seq of the windows before its rows are counted."""
+        self._passed += 1
         if self._marks and self._marks[-1][0] == seq:
-            self._marks.pop()  # the message before had no rows
-        self._marks.append((seq, mark))
+            self._marks[-1] = seq, mark  # the message before had no rows
+        elif not self._marks or self._passed >= self._stride:
+            self._marks.append((seq, mark))
+            self._passed = 0
+        if len(self._marks) > MOST_MARKS:
+            self._marks = deque(islice(self._marks, 0, None, 2))
+            self._stride *= 2
 
     def low(self, oldest: int) -> Mark:
-        """Return the mark of the message that holds row `oldest`, forgetting those before it.
+        """Return the last mark at or before row `oldest`, forgetting those before it.
 
         Raises
         ------
@@ -365,4 +376,6 @@ class LowMark(Generic[Mark]):
             raise LookupError("no message noted yet; call append() before each message's rows")
         while len(self._marks) > 1 and self._marks[1][0] <= oldest:
             self._marks.popleft()
+        if len(self._marks) < MOST_MARKS // 4:
+            self._stride = max(1, self._stride // 2)
         return self._marks[0][1]
