@@ -219,6 +219,9 @@ def _feature_set(chosen: FeatureSet) -> str:
     if chosen.windows:
         widths = " and ".join(f"{width} s" for width in chosen.windows.widths_s)
         text += f"Windows of {widths} of lane clock, of at most {chosen.windows.capacity:,} rows.\n"
+    if chosen.rhythm:
+        text += f"Rhythm of the last {chosen.rhythm.gaps} gaps of a contact in {chosen.rhythm.width_s} s, "
+        text += f"of at most {chosen.rhythm.capacity:,} rows.\n"
     head = ("feature", "kind", "unit", "transform", "about", "meaning")
     return f"{text}\n" + table(head, map(_feature, chosen.features))
 

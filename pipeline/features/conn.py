@@ -339,7 +339,7 @@ RHYTHMS = (
         name=f"outbound_rhythm_{RHYTHM.width_s}s",
         unit="gaps",
         about="pair",
-        text="regular gaps between connections from this source to this public address and port "
+        text="regular gaps between the connections from this source to this public address and port "
         f"in the last {RHYTHM.width_s} s",
     ),
 )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.features import rhythm_kernels as kernels
-from pipeline.features.window_tables import CHUNK, Integers, Words, slots_for
+from pipeline.features.window_tables import CHUNK, Integers, Sensors, Words, slots_for
 
 RHYTHM_COLUMNS = ("rhythm_gaps", "rhythm_ms", "rhythm_squares")
 """Gaps between the flows that a row sees, their sum (ms) and the sum of their squares (ms²)."""
@@ -83,8 +83,7 @@ class Rhythm:
         self._reach = kernels.Reach(spec.width_s * 1000, spec.capacity)
         seed = secrets.randbits(64) if hash_seed is None else hash_seed
         self._beats = self._new(0, 0, np.array([seed], np.uint64))
-        self._sensors: dict[str, int] = {}
-        self._n_sensors = 0  # ever seen: a number is never used twice
+        self._sensors = Sensors()
         self._clock_ms = 0
         self._seq = seq
         self._first_seq = seq
@@ -157,21 +156,10 @@ class Rhythm:
             self._make_room(clocks[start], seq[start], rows.stop - start)  # first: it may forget sensors
             keys = np.empty((rows.stop - start, kernels.N_WORDS), np.uint64)
             keys[:, 0:2], keys[:, 2:4] = src_words[rows], dst_words[rows]
-            keys[:, 4] = self._sensor_numbers(sensors, sensor[rows])
+            keys[:, 4] = self._sensors.numbers(sensors, sensor[rows])
             keys[:, 5] = dst_port[rows] + 1  # -1 is no port
             kernels.update(self._beats, keys, clocks[rows], seq[rows], self._reach, out[rows])
         return out
-
-    def _sensor_numbers(self, names: Sequence[str], codes: npt.NDArray[np.integer]) -> Words:
-        """Return the lasting number of each row's sensor."""
-        numbers = np.zeros(len(names), np.uint64)
-        for code in np.unique(codes).tolist():
-            if names[code] not in self._sensors:
-                self._sensors[names[code]] = self._n_sensors
-                self._n_sensors += 1
-            numbers[code] = self._sensors[names[code]]
-        of_rows: Words = numbers[codes]
-        return of_rows
 
     def _make_room(self, clock_ms: int, seq: int, n: int) -> None:
         """Move to new tables if there is no room for n rows."""
@@ -193,8 +181,7 @@ class Rhythm:
         contacts, rings = (count + max(SPARE, count // 2) + n for count in alive)
         self._beats = self._new(contacts, rings, old.seed)
         kernels.move(old, self._beats, clock_ms, seq, self._reach)
-        numbers = set(self._beats.keys[: self.n_contacts, 4].tolist())
-        self._sensors = {name: number for name, number in self._sensors.items() if number in numbers}
+        self._sensors.keep(self._beats.keys[: self.n_contacts, 4])
 
     def _new(self, contacts: int, rings: int, seed: Words) -> kernels.Beats:
         return kernels.Beats(

@@ -8,6 +8,7 @@ Nothing is deleted when a row leaves. What no open row refers to is dead, and a 
 over into new arrays when a table is full or far too large (`window_kernels`).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -109,6 +110,30 @@ class Sizes(NamedTuple):
     entities: int
     pairs: int
     triples: int
+
+
+class Sensors:
+    """Lasting numbers of sensors, in place of their names: a number is never used twice."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, int] = {}
+        self._n_ever = 0
+
+    def numbers(self, names: Sequence[str], codes: npt.NDArray[np.integer]) -> Words:
+        """Return the number of each row's sensor, of which `codes` are indices into `names`."""
+        numbers: Words = np.zeros(len(names), np.uint64)
+        for code in np.flatnonzero(np.bincount(codes)).tolist():
+            if names[code] not in self.names:
+                self.names[names[code]] = self._n_ever
+                self._n_ever += 1
+            numbers[code] = self.names[names[code]]
+        of_rows: Words = numbers[codes]
+        return of_rows
+
+    def keep(self, alive: Words) -> None:
+        """Forget all sensors but those with these numbers."""
+        numbers = set(alive.tolist())
+        self.names = {name: number for name, number in self.names.items() if number in numbers}
 
 
 def slots_for(entries: int) -> int:

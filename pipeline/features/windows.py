@@ -27,6 +27,7 @@ from pipeline.features.window_tables import (
     Integers,
     Limits,
     Rows,
+    Sensors,
     Sizes,
     Words,
     new_links,
@@ -125,8 +126,7 @@ class Windows:
             raise ValueError(f"clock_us is {clock_us} and seq {seq}, expected neither below 0")
         self.names = spec.names
         self._limits = Limits(np.array(spec.widths_s, np.int64) * 1_000_000, spec.capacity)
-        self._sensors: dict[str, int] = {}
-        self._n_sensors = 0  # ever seen: a number is never used twice
+        self._sensors = Sensors()
         self._links = new_links()
         self._tables = new_tables(Sizes(1, 0, 0, 0), len(spec.widths_s))
         self._tables.lane[:] = clock_us, seq
@@ -233,19 +233,8 @@ class Windows:
     def _update(self, sensors: Sequence[str], rows: Rows, out: Integers) -> None:
         n = rows.sensor.size
         self._make_room(n)
-        rows = rows._replace(sensor=self._sensor_numbers(sensors, rows.sensor))
+        rows = rows._replace(sensor=self._sensors.numbers(sensors, rows.sensor.view(np.int64)))
         kernels.update(self._tables, rows, part(self._links, 0, n), self._limits, out)
-
-    def _sensor_numbers(self, names: Sequence[str], codes: Words) -> Words:
-        """Return the lasting number of each row's sensor."""
-        numbers = np.zeros(len(names), np.uint64)
-        for code in np.flatnonzero(np.bincount(codes.view(np.int64))).tolist():
-            name = names[code]
-            if name not in self._sensors:
-                self._sensors[name] = self._n_sensors
-                self._n_sensors += 1
-            numbers[code] = self._sensors[name]
-        return numbers[codes]
 
     def _make_room(self, n: int) -> None:
         """Move to new tables if there is no room for n rows, or far more than is needed."""
@@ -271,8 +260,7 @@ class Windows:
             ring = np.zeros(min(max(2 * n_open, SPARE), self._limits.capacity) + CHUNK, ROW)
         self._tables = new._replace(ring=ring)
         kernels.move(old, self._tables, self._links)
-        alive = set(new.entity_keys[: new.used[kernels.ENTITIES], 2].tolist())
-        self._sensors = {name: number for name, number in self._sensors.items() if number in alive}
+        self._sensors.keep(new.entity_keys[: new.used[kernels.ENTITIES], 2])
 
 
 def _checked(

@@ -183,7 +183,7 @@ def test_a_scan_leaves_its_memory_when_it_is_over() -> None:
 
     assert most < 200 * 0.8 * n
     assert rhythm.memory_bytes < most / 10
-    assert set(rhythm._sensors) == {SENSORS[0]}
+    assert set(rhythm._sensors.names) == {SENSORS[0]}
 
 
 @pytest.mark.parametrize(

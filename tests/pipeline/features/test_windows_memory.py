@@ -218,4 +218,4 @@ def test_sensors_that_went_silent_are_forgotten() -> None:
         counts = windows.update(**flows(np.zeros(100, int), time, time % 7, time=time, sensors=names))
         assert counts[:, 0].tolist() == [1] * 100
 
-    assert len(windows._sensors) < 10_000
+    assert len(windows._sensors.names) < 10_000
