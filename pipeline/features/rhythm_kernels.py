@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.features.compiled import compiled
-from pipeline.features.window_kernels import fetch, mix
-from pipeline.features.window_tables import Integers, Records, Words
+from pipeline.features.window_kernels import fetch, insert, mix, put
+from pipeline.features.window_tables import CHUNK, Integers, Records, Words
 
 CONTACTS, RINGS = 0, 1  # places in Beats.used
 N_WORDS = 6  # of a key: source and destination in two words each, sensor, port
@@ -86,8 +86,9 @@ def find(beats: Beats, key: Words, hashed: np.uint64) -> int:
         at = (at + ONE) & mask
     new = int(beats.used[CONTACTS])
     beats.used[CONTACTS] = new + 1
-    slots[at] = (hashed & HIGH) | np.uint64(new + 1)
-    keys[new] = key
+    put(slots, at, hashed, new)
+    for i in range(N_WORDS):
+        keys[new, i] = key[i]
     node = beats.nodes[new]
     node.held, node.ring = 0, -1
     return new
@@ -172,16 +173,35 @@ def living(beats: Beats, clock: int, seq: int, reach: Reach) -> tuple[int, int]:
 
 
 @compiled
-def move(old: Beats, new: Beats, clock: int, seq: int, reach: Reach) -> None:
-    """Carry what the next row may still see over into empty tables."""
+def index(beats: Beats) -> np.uint64:
+    """Fill the empty slots of the contacts that are in the table; return as `fetch`."""
+    hashes, fetched = np.empty(CHUNK, np.uint64), EMPTY
+    for start in range(0, beats.used[CONTACTS], CHUNK):
+        n = min(CHUNK, beats.used[CONTACTS] - start)
+        for i in range(n):
+            hashes[i] = hash_key(beats.keys[start + i], beats.seed[0])
+        fetched ^= insert(beats.slots, hashes[:n], start)
+    return fetched
+
+
+@compiled
+def move(old: Beats, new: Beats, clock: int, seq: int, reach: Reach) -> np.uint64:
+    """Carry what the next row may still see over into empty tables; return as `fetch`."""
+    contacts, rings = 0, 0
     for number in range(old.used[CONTACTS]):
         was = old.nodes[number]
         if seen(clock, seq, was.clock, was.seq, reach):
-            hashed = hash_key(old.keys[number], old.seed[0])
-            node = new.nodes[find(new, old.keys[number], hashed)]
+            node, key, old_key = new.nodes[contacts], new.keys[contacts], old.keys[number]
+            for i in range(N_WORDS):
+                key[i] = old_key[i]
             node.clock, node.seq, node.squares = was.clock, was.seq, was.squares
-            node.held, node.newest = was.held, 0
+            node.held, node.ring, node.newest = was.held, -1, 0
             if was.held > 1:
-                node.ring, node.newest = new.used[RINGS], was.newest
-                new.used[RINGS] += 1
-                new.rings[node.ring] = old.rings[was.ring]
+                node.ring, node.newest = rings, was.newest
+                times, old_times = new.rings[rings], old.rings[was.ring]
+                for i in range(times.size):
+                    times[i].clock, times[i].seq = old_times[i].clock, old_times[i].seq
+                rings += 1
+            contacts += 1
+    new.used[CONTACTS], new.used[RINGS] = contacts, rings
+    return index(new)

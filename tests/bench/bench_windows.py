@@ -16,7 +16,8 @@ from traffic import Repeated
 
 from connectors.records import FAILED_STATES
 from pipeline.features import arrays
-from pipeline.features.window_kernels import compiled
+from pipeline.features.compiled import compiled
+from pipeline.features.rhythm import Rhythm, RhythmSpec
 from pipeline.features.windows import Windows, WindowSpec
 
 Columns = dict[str, Any]
@@ -43,7 +44,10 @@ handed out for the first time, as once in the life of a worker. *warm*: the same
 freed before. *steady*: the second half of the warm rows, when windows are full and tables have
 their size: a worker's every day. The floor is one window that counts flows per source, with the sources
 already numbered: nothing to look up, nothing distinct. A width of 600 s at these rates meets the
-capacity of 1,048,576 rows."""
+capacity of 1,048,576 rows.
+
+The rhythm follows what leaves the site; here it follows every row, which is the worst that can come. Its
+*repeated* rows are those that have at least one gap."""
 
 STARTED = """
 import time; began = time.perf_counter()
@@ -147,16 +151,53 @@ class Run:
 
 def windows(columns: Columns, widths: tuple[int, ...]) -> Run:
     """Run the windows over all rows."""
-    lane, spent = Windows(WindowSpec(widths_s=widths)), []
+    lane = Windows(WindowSpec(widths_s=widths))
+    return timed(lambda batch: lane.update(sensors=["gate"], **batch), columns, lane)
+
+
+def timed(step: Callable[[Columns], Any], columns: Columns, lane: Windows | Rhythm) -> Run:
+    """Run a step over all batches."""
+    spent = []
     for start in range(0, columns["sensor"].size, BATCH):
         batch = {name: column[start : start + BATCH] for name, column in columns.items()}
         began = time.thread_time()
-        lane.update(sensors=["gate"], **batch)
+        step(batch)
         spent.append(time.thread_time() - began)
     half = sum(spent[len(spent) // 2 :])
     return Run(
         whole_s=sum(spent), second_half_s=half, longest_s=max(spent), memory_mb=lane.memory_bytes / 1e6
     )
+
+
+def rhythm(columns: Columns) -> tuple[Run, float]:
+    """Run the rhythm over all rows; return the share of them that were repeated, too."""
+    contacts = {name: columns[name] for name in ("sensor", "src", "dst", "dst_port")}
+    clocks = np.maximum.accumulate(columns["event_time_us"])
+    lane, gaps = Rhythm(RhythmSpec()), list[int]()
+
+    def step(batch: Columns) -> None:
+        counted = lane.update(sensors=["gate"], **batch)
+        lane.pass_by(batch["clock_us"], int(batch["seq"][0]))
+        gaps.append(int(np.count_nonzero(counted[:, 0])))
+
+    run = timed(step, contacts | {"clock_us": clocks, "seq": np.arange(clocks.size)}, lane)
+    return run, sum(gaps) / clocks.size
+
+
+def rhythms(n: int, repeats: int) -> Table:
+    """Return the figures of the rhythm."""
+    rows: list[list[Any]] = []
+    for kind in KINDS:
+        _, columns = traffic(kind, n)
+        rhythm({name: column[:BATCH] for name, column in columns.items()})  # compiles
+        done = [rhythm(columns) for _ in range(repeats)]
+        rates = [n / statistics.median(run.whole_s for run, _ in done)]
+        rates.append(n / 2 / statistics.median(run.second_half_s for run, _ in done))
+        longest = 1e3 * statistics.median(run.longest_s for run, _ in done)
+        shown = [f"{rate / 1e6:.2f}" for rate in rates]
+        rows.append([kind, *shown, f"{100 * done[0][1]:.0f} %", longest, done[0][0].memory_mb])
+    names = ["traffic", "warm", "steady", "repeated", "longest batch, ms", "memory, MB"]
+    return Table(title="Rhythm of every row, million rows a CPU-second", columns=names, rows=rows)
 
 
 def cold(kind: str, n: int, widths: tuple[int, ...]) -> float:
@@ -191,7 +232,7 @@ def measure(kind: str, n: int, widths: Sequence[tuple[int, ...]], repeats: int) 
     src, columns = traffic(kind, n)
     floor(src[:BATCH], columns)  # compiles
     least_s = statistics.median(seconds(lambda: floor(src, columns)) for _ in range(repeats))
-    found = []
+    found: list[dict[str, Any]] = []
     for pair in widths:
         cold_s = cold(kind, n, pair)
         windows(columns, pair)
@@ -255,7 +296,7 @@ def main() -> None:
         name="windows",
         title="Windows alone",
         protocol=PLAN.format(rows=n, batch=BATCH, repeats=repeats),
-        tables=[table(found)],
+        tables=[table(found), rhythms(n, repeats)],
         aims=aims(found),
     ).finish(args)
 
