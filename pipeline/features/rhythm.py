@@ -51,8 +51,8 @@ class RhythmSpec:
 class Rhythm:
     """The contacts of one lane: feed it the rows to follow, in log order.
 
-    Memory: about 100 bytes for each contact of the last hour, and 16 (K + 1) more for one that came
-    again; a scan of a million addresses costs 150 MB, for the moment of a move twice that.
+    Memory: up to about 175 bytes for each contact of the last hour, and 16 (K + 1) more for one that
+    came again: 175 MB for a million addresses, for the moment of a move twice that.
 
     Not safe for use by two threads at once; the interpreter is released while it computes.
 
