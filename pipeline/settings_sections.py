@@ -48,7 +48,9 @@ class TopicSettings(Section):
     replication_factor: int = Field(
         default=1, ge=1, le=32767, description="Copies of each topic: 1 on a single broker, 3 in production."
     )
-    flows_retention_h: Hours = Field(default=72.0, description="How long flows are kept.")
+    flows_retention_h: Hours = Field(
+        default=72.0, description="How long flows are kept; the set `conn` looks an hour back."
+    )
     features_retention_h: Hours = Field(
         default=72.0,
         description="How long features are kept: the features worker's journal, so no less than flows.",

@@ -269,10 +269,12 @@ def test_a_clock_is_regular_and_chance_is_not() -> None:
     ticks = np.arange(60) * 60.0
     clock = rhythm_of(conn_rows(ticks, INSIDE, OUTSIDE))
     jitter = rhythm_of(conn_rows(ticks + rng.normal(0, 2.4, 60), INSIDE, OUTSIDE))
+    sleepy = rhythm_of(conn_rows(np.cumsum(rng.uniform(30, 60, 500)), INSIDE, OUTSIDE))
     chance = rhythm_of(conn_rows(np.cumsum(rng.exponential(30, 2_000)), INSIDE, OUTSIDE))
 
     assert clock.tolist() == [0, 0, *range(2, 17), *[16] * 43]
     assert 11 < jitter[30:].min() < jitter.max() < 16
+    assert np.median(sleepy) > 6  # as implants are told to vary their sleep, by half of it
     assert np.median(chance) < 0.2
     assert chance.max() < 8
 
@@ -289,3 +291,20 @@ def test_many_at_once_have_no_rhythm() -> None:
     """Flows of one millisecond have no gaps to be regular; single gaps are as regular as they are long."""
     assert not rhythm_of(conn_rows(np.zeros(40), INSIDE, OUTSIDE)).any()
     assert not rhythm_of(conn_rows(np.arange(9) * 3_599.0, INSIDE, OUTSIDE)).any()
+
+
+def test_a_rebuilt_lane_keeps_the_rhythm() -> None:
+    """A lane whose windows are long closed is still fed again from an hour back."""
+    rows = conn_rows(np.arange(200) * 100.0, INSIDE, OUTSIDE)
+    lane = LaneFeatures(feature_set("conn"))
+    clocks = [0]
+    for i in range(150):
+        lane.process(rows.slice(i, 1))
+        clocks.append(lane.clock_us)
+    low = lane.oldest_seq
+
+    again = LaneFeatures(feature_set("conn"), clock_us=clocks[low], seq=low)
+    again.process(rows.slice(low, 150 - low))
+
+    assert 110 < low <= 150 - 36
+    assert lane.process(rows.slice(150)).equals(again.process(rows.slice(150)))
