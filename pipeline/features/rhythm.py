@@ -102,16 +102,16 @@ class Rhythm:
     def oldest(self) -> int:
         """Return a seq at or before that of the oldest row that the next one may still see.
 
-        Exact to a part of the width: what lies before it is not needed, what is behind it may not be.
+        It may lie too early by what came in a 64th of the width.
         """
-        seen_from = self._clock_ms - self._reach.width_ms
-        while len(self._milestones) > 1 and self._milestones[1][0] <= seen_from:
-            self._milestones.popleft()
         first = self._milestones[0][1] if self._milestones else self._first_seq
         return max(first, self._seq - self._reach.capacity)
 
     def pass_by(self, clock_us: Integers, seq: int) -> None:
-        """Note the lane clock of the next rows, followed or not, from position `seq` on."""
+        """Go on over rows, followed or not, with these lane clocks and from position `seq` on.
+
+        To be called after `update` with those of them that are followed.
+        """
         clocks = clock_us // 1000
         step_ms = max(1, self._reach.width_ms // MILESTONES)
         steps = clocks // step_ms
@@ -120,6 +120,9 @@ class Rhythm:
         self._milestones.extend((int(clocks[i]), seq + int(i)) for i in fresh)
         if clocks.size:
             self._clock_ms, self._seq = int(clocks[-1]), seq + clocks.size
+        seen_from = self._clock_ms - self._reach.width_ms
+        while len(self._milestones) > 1 and self._milestones[1][0] <= seen_from:
+            self._milestones.popleft()
         if fresh.size:
             self._tidy()
 
