@@ -1,4 +1,4 @@
-"""What is left out of learning where nobody labelled the rows: the excess of bursts, and the oddest rows.
+"""What is left out of learning where nobody labelled the rows: what a person names, bursts, the oddest rows.
 
 Attacks in traffic that is learned teach the model that they are normal. The excess of bursts
 (`training.bursts`) is most of their flows; it goes out of the calibration rows, too, or it would make alarms
@@ -15,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.records import ADDRESS
 from detectors.base import Scores
 from pipeline.publication import address_text
 from training.bursts import Usual, without_bursts
 from training.datasets import Dataset
 from training.errors import TrainingError
+from training.regular import regular_contacts
 from training.splits import NO_ROWS, Rows, Split
 
 NAMED = 5
@@ -36,6 +38,7 @@ class Trimming:
     contamination: float = 0.0  # assumed share of anomalies beside bursts, [0, 0.5]: left out of the fit
     cut_bursts: bool = True
     trim_cal: bool = False  # leave the oddest rows out of the calibration part, too
+    without: tuple[bytes, ...] = ()  # addresses, 16 bytes each, whose flows are left out of all parts
 
     def __post_init__(self) -> None:
         if not 0 <= self.contamination <= 0.5:
@@ -48,13 +51,16 @@ class Trimmed:
 
     split: Split
     usual: Usual | None  # what is no burst; None: bursts were not cut
+    named: Rows = field(default_factory=lambda: NO_ROWS)
     bursts: Rows = field(default_factory=lambda: NO_ROWS)
     odd: Rows = field(default_factory=lambda: NO_ROWS)
-    n_cal: int = 0  # rows left out of the calibration part, for either reason
+    n_cal: int = 0  # rows left out of the calibration part, for any reason
 
     def to_json(self, dataset: Dataset, trimming: Trimming) -> dict[str, Any]:
         """Return what a manifest records."""
         return {
+            "without": [address_text(address) for address in trimming.without],
+            "left_out_by_address": int(self.named.size),
             "contamination": trimming.contamination,
             "no_burst_in_a_minute": asdict(self.usual) if self.usual else None,
             "cut_from_bursts": int(self.bursts.size),
@@ -63,6 +69,7 @@ class Trimmed:
             "bursts_mostly": mostly(dataset, self.bursts),
             "left_out_of_calibration": self.n_cal,
             "calibration": calibration_words(trimming),
+            "regular": asdict(regular_contacts(dataset, self.split.normal)),
         }
 
 
@@ -94,22 +101,34 @@ def trimmed(split: Split, dataset: Dataset, trimming: Trimming, score: Score) ->
     TrainingError
         If too few rows would be left.
     """
-    kept, usual = split, None
+    allowed, usual = _checked(_without_addresses(split, dataset, trimming.without)), None
+    kept = allowed
     if trimming.cut_bursts:
-        (fit, val, cal), usual = without_bursts(dataset, (split.fit, split.val, split.cal))
-        kept = replace(split, fit=fit, val=val, cal=cal)
-    bursts = np.setdiff1d(split.fit, kept.fit)
+        (fit, val, cal), usual = without_bursts(dataset, (kept.fit, kept.val, kept.cal))
+        kept = replace(kept, fit=fit, val=val, cal=cal)
+    named, bursts = np.setdiff1d(split.fit, allowed.fit), np.setdiff1d(allowed.fit, kept.fit)
     if not trimming.contamination:
         n_cal = split.cal.size - kept.cal.size
-        return Trimmed(split=_checked(kept), usual=usual, bursts=bursts, n_cal=n_cal)
+        return Trimmed(split=_checked(kept), usual=usual, named=named, bursts=bursts, n_cal=n_cal)
     without = _without_odd(kept, trimming, score)
     return Trimmed(
         split=_checked(without),
         usual=usual,
+        named=named,
         bursts=bursts,
         odd=np.setdiff1d(kept.fit, without.fit),
         n_cal=split.cal.size - without.cal.size,
     )
+
+
+def _without_addresses(split: Split, dataset: Dataset, addresses: Sequence[bytes]) -> Split:
+    if not addresses:
+        return split
+    columns = (dataset.features.column(name) for name in ("src_ip", "dst_ip"))
+    source, destination = (pc.is_in(column, pa.array(addresses, ADDRESS)) for column in columns)
+    out = np.asarray(pc.or_(source, destination))
+    fit, val, cal = (rows[~out[rows]] for rows in (split.fit, split.val, split.cal))
+    return replace(split, fit=fit, val=val, cal=cal)
 
 
 def _without_odd(split: Split, trimming: Trimming, score: Score) -> Split:

@@ -79,6 +79,7 @@ def ingest(
         )
         streams = open_live(live, settings.kafka)
         ingested, metrics, notes = Ingested(), IngestMetrics(), _Notes()
+        stop = stop_event()
         with _served(settings, port, metrics), _status(ingested) as show:
 
             def begun(source: Source) -> None:
@@ -90,7 +91,7 @@ def ingest(
                 metrics.observe(chunk)
                 show()
 
-            ingest_all(settings, streams, stop=stop_event(), begun=begun, seen=seen)
+            ingest_all(settings, streams, stop=stop, begun=begun, seen=seen)
     click.echo(_json(ingested) if as_json else _text(ingested))
 
 

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from connectors.table_fields import packed_address
 from detectors.base import Scores
 from pipeline.cli import main
 from pipeline.features.feature_sets import feature_set
+from pipeline.publication import address_text
 from training.bursts import without_bursts
 from training.captured import Captured, load_captured
 from training.errors import DatasetError, TrainingError
@@ -159,6 +161,70 @@ def test_attacks_left_in_the_capture_do_not_become_normal(
         precision[cut] = average_precision(attack[rows], scores)
 
     assert precision[True] > precision[False] + 0.1
+
+
+@pytest.fixture(scope="module")
+def beacon(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """Return a capture of a day with a beacon, and who calls whom."""
+    features, labels = day(0, attacks=("beaconing",), seed=8)
+    folder = tmp_path_factory.mktemp("beacon") / "capture"
+    captured_file(folder, features)
+    at = list(labels).index("beaconing")
+    source, destination = (address_text(features.column(name)[at].as_py()) for name in ("src_ip", "dst_ip"))
+    return folder, source, destination
+
+
+def test_a_beacon_is_told_before_it_is_normal(
+    beacon: tuple[Path, str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Who calls whom and how often stands in the output; a second training leaves it out."""
+    folder, source, destination = beacon
+    args = ["train", "conn", "--from", str(folder), "--detector", "bn", "--out", str(tmp_path)]
+
+    first = main.run(args)
+    told = capfd.readouterr().out
+    second = main.run([*args, "--without", destination])
+    without = capfd.readouterr().out
+
+    assert (first, second) == (0, 0)
+    (line,) = [
+        line for line in told.splitlines() if line.startswith(f"  {source} -> {destination}:443 every ")
+    ]
+    assert 45 <= float(line.partition(" every ")[2].split()[0]) <= 120
+    assert line.endswith("flows; nobody else calls there")
+    assert "contacts call a public address by the clock" in told
+    assert f"flows from or to {destination}" in without
+    assert f"-> {destination}:443 every" not in without
+    counted = [
+        json.loads((tmp_path / "conn-bn" / version / "manifest.json").read_text())["data"]["trimming"]
+        for version in ("1", "2")
+    ]
+    assert [told["left_out_by_address"] > 0 for told in counted] == [False, True]
+    assert counted[0]["regular"]["n"] == counted[1]["regular"]["n"] + 1
+
+
+def test_flows_of_named_addresses_are_in_no_part_but_the_test(beacon: tuple[Path, str, str]) -> None:
+    """Neither what comes from an address nor what goes to it is learned; other flows stay."""
+    loaded = load_captured(beacon[0], "conn")
+    split = loaded.split(seed=0)
+    named = packed_address(beacon[1]) or b""
+    columns = [loaded.features.column(name).to_pylist() for name in ("src_ip", "dst_ip")]
+    of_it = np.array([named in pair for pair in zip(*columns, strict=True)])
+
+    found = trimmed(split, loaded, Trimming(cut_bursts=False, without=(named,)), lambda *_: np.zeros(0))
+
+    for name, rows in split.parts.items():
+        expected = rows if name == "test" else rows[~of_it[rows]]
+        np.testing.assert_array_equal(expected, found.split.parts[name])
+    np.testing.assert_array_equal(split.fit[of_it[split.fit]], found.named)
+    assert found.n_cal == of_it[split.cal].sum() > 0
+
+
+def test_what_is_no_address_is_refused(quiet: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    args = ["train", "conn", "--from", str(quiet), "--without", "evil.example.org"]
+
+    assert main.run(args) == 2
+    assert "'evil.example.org' is no address, expected one as 198.51.100.9" in capfd.readouterr().err
 
 
 def test_a_detector_that_needs_labels_is_refused(dataset: Captured, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`weir train FEATURE_SET --from FOLDER`: learning from captured flows that nobody labelled."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -28,6 +29,7 @@ class FromCapture:
     contamination: float
     keep_bursts: bool
     trim_cal: bool
+    without: tuple[bytes, ...]
     newest: int | None
 
     @property
@@ -36,7 +38,10 @@ class FromCapture:
         from training.trimming import Trimming
 
         return Trimming(
-            contamination=self.contamination, cut_bursts=not self.keep_bursts, trim_cal=self.trim_cal
+            contamination=self.contamination,
+            cut_bursts=not self.keep_bursts,
+            trim_cal=self.trim_cal,
+            without=self.without,
         )
 
 
@@ -68,12 +73,27 @@ def capture_options(command: Command) -> Command:
                 help="--from: leave that share out of the calibration, too: finds more, alarms more.",
             ),
             click.option(
+                "--without", metavar="ADDRESS", multiple=True, callback=_packed,
+                help="--from: learn no flow from or to this address; may be given again.",
+            ),
+            click.option(
                 "--newest", type=click.IntRange(1), help="--from: read the newest N flows; default 2,000,000."
             ),
         )
     ):  # fmt: skip
         decorated = option(decorated)
     return decorated
+
+
+def _packed(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Return addresses as records hold them."""
+    from connectors.table_fields import packed_address
+
+    found = {text: packed_address(text) for text in texts}
+    for text, address in found.items():
+        if address is None:
+            raise click.BadParameter(f"{text!r} is no address, expected one as 198.51.100.9 or 2001:db8::9")
+    return tuple(address for address in found.values() if address)
 
 
 def learn_captured(
@@ -138,6 +158,8 @@ def _show_data(learned: "Learned", dataset: "Captured", console: "Console") -> N
     say(f"{n:,} flows of {dataset.hours:.2g} h ({rate:,.0f} an hour), without labels")
     for note in dataset.notes:
         say(f"Note: {note}")
+    if told["without"]:
+        say(f"Left out: {told['left_out_by_address']:,} flows from or to {', '.join(told['without'])}")
     if usual := told["no_burst_in_a_minute"]:
         cut = f"beyond {usual['sent']} from one source or {usual['received']} to one destination in a minute"
         cut += " (busier destinations: beyond what is usual there)"
@@ -146,6 +168,24 @@ def _show_data(learned: "Learned", dataset: "Captured", console: "Console") -> N
         oddest = f"the oddest {told['contamination']:g} by a first fit"
         say(f"Left out: {told['left_out_as_odd']:,} flows, {oddest}{_mostly(told['odd_mostly'])}")
     say(f"Calibration: {told['calibration']}")
+    for line in _regular(**told["regular"]):
+        say(line)
+
+
+def _regular(n: int, named: Sequence[dict[str, Any]]) -> Iterator[str]:
+    if not n:
+        return
+    shown = "" if n == len(named) else f"; the {len(named)} that fewest others share"
+    yield (
+        f"Learned: {n:,} contacts call a public address by the clock, as beacons do{shown}. "
+        "Leave out with --without ADDRESS what should not"
+    )
+    for contact in named:
+        port = "" if contact["port"] is None else f":{contact['port']}"
+        others = contact["sources"] - 1
+        also = f"{others:,} other sources call there" if others else "nobody else calls there"
+        where = f"{contact['source']} -> {contact['destination']}{port}"
+        yield f"  {where} every {contact['every_s']:.3g} s, {contact['flows']:,} flows; {also}"
 
 
 def _mostly(counted: dict[str, dict[str, int]]) -> str:

@@ -171,8 +171,11 @@ def test_a_log_that_does_not_exist_yet_is_waited_for(
 ) -> None:
     """It may be stopped while it waits, too."""
     topics = made_topics(local_broker)
-    process = start("ingest", str(tmp_path / "conn.log"), "--json", *at(local_broker, topics))
-    time.sleep(3)
+    path = str(tmp_path / "conn.log")
+    process = start("ingest", path, "--port", "0", "--json", *at(local_broker, topics))
+    assert process.stderr is not None
+    assert any(line.startswith("metrics on ") for line in process.stderr)
+    time.sleep(1)
 
     assert stopped(process) == {"flows": 0, "rejects": {}, "latest_us": 0}
 
