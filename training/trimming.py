@@ -38,7 +38,9 @@ class Trimming:
     contamination: float = 0.0  # assumed share of anomalies beside bursts, [0, 0.5]: left out of the fit
     cut_bursts: bool = True
     trim_cal: bool = False  # leave the oddest rows out of the calibration part, too
-    without: tuple[bytes, ...] = ()  # addresses, 16 bytes each, whose flows are left out of all parts
+    without: tuple[
+        bytes, ...
+    ] = ()  # addresses, 16 bytes each, whose flows are left out of all parts but the test
 
     def __post_init__(self) -> None:
         if not 0 <= self.contamination <= 0.5:

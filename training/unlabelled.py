@@ -136,10 +136,10 @@ def _check(plan: Plan, trimming: Trimming) -> None:
             f"{plan.detector} learns from known anomalies, and captured flows have no labels; take one that "
             "needs none, as beaa"
         )
-    if detector.history and (trimming.cut_bursts or trimming.contamination):
+    if detector.history and (trimming.cut_bursts or trimming.contamination or trimming.without):
         raise TrainingError(
             f"{plan.detector} looks back on {detector.history} rows, and trimming would tear its sequences; "
-            "give --contamination 0 --keep-bursts, or take another detector"
+            "give --contamination 0 --keep-bursts and no --without, or take another detector"
         )
 
 

@@ -1,6 +1,7 @@
 """The compiled half of the rhythm: one hash table of contacts, and a ring of times for who comes again.
 
-They call each other, so they live in one file (`compiled`).
+They call each other, so they live in one file (`compiled`); of the windows they use what any hash table
+does. Whoever changes that there removes the compiled code of both.
 """
 
 from typing import NamedTuple
@@ -8,16 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.features.compiled import compiled
-from pipeline.features.window_kernels import fetch, insert, mix, put
+from pipeline.features.window_kernels import EMPTY, HIGH, LOW, ONE, fetch, insert, mix, put
 from pipeline.features.window_tables import CHUNK, Integers, Records, Words
 
 CONTACTS, RINGS = 0, 1  # places in Beats.used
 N_WORDS = 6  # of a key: source and destination in two words each, sensor, port
-
-EMPTY = np.uint64(0)
-ONE = np.uint64(1)
-LOW = np.uint64(0xFFFF_FFFF)
-HIGH = np.uint64(0xFFFF_FFFF_0000_0000)
 
 NODE = np.dtype(
     [
@@ -27,7 +23,7 @@ NODE = np.dtype(
         ("held", "i4"),  # flows that the window held after the newest
         ("ring", "i4"),  # where their times are; -1 while there has been only one
         ("newest", "i4"),  # place of the newest in the ring
-        ("spare", "i4"),
+        ("spare", "i4"),  # fills the last of the words
     ]
 )
 """What is known of one source, destination and port."""

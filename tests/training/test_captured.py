@@ -232,6 +232,20 @@ def test_a_detector_that_needs_labels_is_refused(dataset: Captured, tmp_path: Pa
         learn(dataset, Plan(detector="svm"), Trimming(), models_dir=tmp_path, name="m")
 
 
+@pytest.mark.parametrize(
+    "trimming",
+    [
+        Trimming(),
+        Trimming(cut_bursts=False, contamination=0.1),
+        Trimming(cut_bursts=False, without=(bytes(16),)),
+    ],
+)
+def test_sequences_are_not_torn(dataset: Captured, trimming: Trimming, tmp_path: Path) -> None:
+    """A detector that looks back is refused, whatever would leave rows out between its others."""
+    with pytest.raises(TrainingError, match="would tear its sequences"):
+        learn(dataset, Plan(detector="pu_gan"), trimming, models_dir=tmp_path, name="m")
+
+
 def test_the_command_says_what_it_left_out_and_how_the_model_alarms(
     quiet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
